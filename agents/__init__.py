@@ -1,0 +1,1 @@
+"""Agents as thin compositions of the library, and the configs that name them."""

@@ -1,0 +1,199 @@
+"""The DQN family: one agent, in which the head is an option like any other.
+
+DQN, double DQN, C51, QR-DQN, IQN, Munchausen DQN, Rainbow without noisy networks and HL-Gauss
+DQN are settings of `DQNConfig`; see `agents/configs/`.
+"""
+
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from pydantic import Field, model_validator
+
+from agents.parts import HeadConfig, NetworkConfig, ObjectiveConfig, OptimizerConfig
+from valuelearn import backups, heads, networks
+from valuelearn.config import Section
+from valuelearn.types import Agent, EnvSpec, LearnerState, Metrics, Sample
+
+
+class MunchausenConfig(Section):
+    """Log-policy added to the reward (Vieillard et al., 2020)."""
+
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Share of the scaled log-policy that is added; 0 leaves a soft DQN."""
+    temperature: Annotated[float, Field(gt=0)] = 0.03
+    """Temperature of the softmax policy, return units; larger is more random."""
+    clip: Annotated[float, Field(lt=0)] = -1.0
+    """Lowest log-policy term, return units."""
+
+
+class ExplorationConfig(Section):
+    """Epsilon-greedy; the schedule counts agent steps of all environments, after the warm-up."""
+
+    epsilon_start: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of random actions at first."""
+    epsilon_end: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of random actions after the decay."""
+    decay_steps: Annotated[int, Field(gt=0)] = 250_000
+    """Agent steps over which epsilon falls linearly."""
+
+
+class ReplayConfig(Section):
+    """The replay."""
+
+    capacity: Annotated[int, Field(gt=0)] = 1_000_000
+    """Agent steps held, over all environments."""
+    warmup_steps: Annotated[int, Field(gt=0)] = 20_000
+    """Agent steps of random play before the first update."""
+    batch_size: Annotated[int, Field(gt=0)] = 32
+    """Transitions per update."""
+    n_step: Annotated[int, Field(gt=0)] = 1
+    """Rewards summed before bootstrapping."""
+    priority_exponent: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Exponent on an item's loss (0.5 of a squared error is |error|); none for uniform replay."""
+    importance_exponent: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """How far importance weights undo the priorities; 1 wholly."""
+    importance_exponent_end: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Exponent at the end of training, reached linearly in agent steps; none keeps it."""
+
+
+class DQNConfig(Section):
+    """A DQN with any head."""
+
+    name: Literal["dqn"] = "dqn"
+    """The algorithm."""
+    head: heads.Name = "mse"
+    """The value head and so the loss: the one word to change."""
+    head_options: HeadConfig = HeadConfig()
+    """Support, smoothing and the like; what does not concern the head is ignored."""
+    network: NetworkConfig = NetworkConfig()
+    """The network in front of the head."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """The optimiser."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """What greedy actions maximise."""
+    replay: ReplayConfig = ReplayConfig()
+    """The replay."""
+    exploration: ExplorationConfig = ExplorationConfig()
+    """Exploration."""
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Discount per agent step."""
+    double: bool = False
+    """Choose the next action with the online network (van Hasselt et al., 2016)."""
+    munchausen: MunchausenConfig | None = None
+    """Munchausen's term and soft targets; none for greedy targets."""
+    update_period_steps: Annotated[int, Field(gt=0)] = 4
+    """Agent steps per update."""
+    target_period_updates: Annotated[int, Field(gt=0)] = 2_000
+    """Updates between copies to the target network."""
+    target_tau: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Polyak weight of the new parameters after each update; none for periodic copies."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> "DQNConfig":
+        self.objective.check_head("objective", self.head)
+        if self.munchausen is not None and self.double:
+            raise ValueError("double and munchausen exclude each other: soft targets choose no action")
+        if self.munchausen is not None and self.objective.name != "mean":
+            raise ValueError("munchausen needs the objective mean: its policy is a softmax over means")
+        if self.munchausen is not None and self.replay.n_step > 1:
+            raise ValueError("munchausen needs replay.n_step 1: its term is that of one action")
+        return self
+
+
+def make(config: DQNConfig, spec: EnvSpec) -> Agent:
+    """The agent for environments of that shape."""
+    head = config.head_options.make(config.head)
+    network = config.network.make(spec.num_actions, head)
+    optimizer = config.optimizer.make()
+    objective = config.objective.make()
+    epsilon_schedule = optax.linear_schedule(
+        config.exploration.epsilon_start,
+        config.exploration.epsilon_end,
+        config.exploration.decay_steps,
+        config.replay.warmup_steps,
+    )
+
+    def init(key: jax.Array, obs: jax.Array) -> LearnerState:
+        key, init_key = jax.random.split(key)
+        params = network.init(init_key, obs)
+        target_params = jax.tree.map(jnp.copy, params)
+        return LearnerState(params, target_params, optimizer.init(params), key, jnp.int32(0))
+
+    def scores(out: jax.Array) -> jax.Array:
+        return objective.score(*head.atoms(out))
+
+    def greedy(state: LearnerState, obs: jax.Array) -> jax.Array:
+        return scores(network.apply(state.params, obs)).argmax(-1).astype(jnp.int32)
+
+    def act(state: LearnerState, obs: jax.Array, key: jax.Array, env_steps: jax.Array) -> jax.Array:
+        return epsilon_greedy(greedy(state, obs), epsilon_schedule(env_steps), spec.num_actions, key)
+
+    def target(
+        next_target: jax.Array,
+        next_online: jax.Array,
+        current_target: jax.Array,
+        action: jax.Array,
+        reward: jax.Array,
+        discount: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:
+        """One transition's target and clipped mass; outputs are [A, N]."""
+        if config.munchausen is None:
+            chosen = next_target[scores(next_online).argmax()]
+        else:
+            soft = config.munchausen
+            log_policy = jax.nn.log_softmax(head.value(next_target) / soft.temperature)
+            policy = jnp.exp(log_policy)
+            chosen = head.mix(next_target, policy)
+            past = jax.nn.log_softmax(head.value(current_target) / soft.temperature)[action]
+            reward = reward + soft.weight * jnp.clip(soft.temperature * past, soft.clip, 0.0)
+            reward = reward - discount * soft.temperature * (policy * log_policy).sum()
+        backup = backups.summed(reward, discount)
+        return head.target(chosen, backup), heads.clipped(head, chosen, backup)
+
+    def loss(params: Any, state: LearnerState, sample: Sample, key: jax.Array) -> tuple[jax.Array, Any]:
+        obs, action, reward, discount, next_obs = sample.transition
+        online_key, target_key, select_key = jax.random.split(key, 3)
+        out = network.apply(params, obs, online_key)
+        next_target = network.apply(state.target_params, next_obs, target_key)
+        next_online = network.apply(params, next_obs, select_key) if config.double else next_target
+        current = network.apply(state.target_params, obs, target_key) if config.munchausen else next_target
+        targets, clipped = jax.vmap(target)(next_target, next_online, current, action, reward, discount)
+        taken = jax.vmap(lambda out, action: out[action])(out, action)
+        losses = head.loss(taken, targets)
+        return (sample.weight * losses).mean(), (losses, head.value(taken).mean(), clipped.mean(0))
+
+    def update(state: LearnerState, sample: Sample) -> tuple[LearnerState, Metrics, jax.Array]:
+        key, loss_key = jax.random.split(state.key)
+        (mean_loss, (losses, value, clipped)), grads = jax.value_and_grad(loss, has_aux=True)(
+            state.params, state, sample, loss_key
+        )
+        changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, changes)
+        updates = state.updates + 1
+        if config.target_tau is None:
+            target_params = optax.periodic_update(
+                params, state.target_params, updates, config.target_period_updates
+            )
+        else:
+            target_params = optax.incremental_update(params, state.target_params, config.target_tau)
+        metrics = {
+            "loss": mean_loss,
+            "value": value,
+            "clipped_below": clipped[0],
+            "clipped_above": clipped[1],
+            "grad_norm": optax.global_norm(grads),
+        }
+        return LearnerState(params, target_params, opt_state, key, updates), metrics, losses
+
+    return Agent(init, act, update, greedy)
+
+
+def epsilon_greedy(
+    action: jax.Array, epsilon: jax.Array | float, num_actions: int, key: jax.Array
+) -> jax.Array:
+    """Actions i32[E], each replaced by a uniform one with probability epsilon."""
+    explore_key, action_key = jax.random.split(key)
+    random = jax.random.randint(action_key, action.shape, 0, num_actions)
+    return jnp.where(jax.random.uniform(explore_key, action.shape) < epsilon, random, action)

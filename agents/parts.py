@@ -1,0 +1,129 @@
+"""The groups of options that agents share, and what they build."""
+
+from typing import Annotated, Literal
+
+import optax
+from pydantic import Field, model_validator
+
+from valuelearn import heads, networks, objectives, supports
+from valuelearn.config import Section
+from valuelearn.types import Network
+
+
+class HeadConfig(Section):
+    """Options of the value head; those that do not concern the chosen head are ignored."""
+
+    v_min: float = -10.0
+    """Lower end of the support, return units (mse_softmax, two_hot, hl_gauss, c51)."""
+    v_max: float = 10.0
+    """Upper end of the support, return units."""
+    num_bins: Annotated[int, Field(ge=2)] = 51
+    """Bins of the support; more make them narrower."""
+    sigma_ratio: Annotated[float, Field(gt=0)] = 0.75
+    """Smoothing in bin widths (hl_gauss); larger spreads a target over more bins."""
+    convention: supports.Convention = "edges"
+    """Whether v_min and v_max are the outer edges of the bins or their outer centres (hl_gauss)."""
+    transform: supports.TransformName = "identity"
+    """Coordinate in which the bins are uniform; symlog reaches far with few bins."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of target mass spread evenly over all bins (two_hot, hl_gauss)."""
+    delta: Annotated[float, Field(gt=0)] = 1.0
+    """Error beyond which the loss is linear, return units (huber)."""
+    num_quantiles: Annotated[int, Field(gt=0)] = 200
+    """Quantiles (qr)."""
+    num_fractions: Annotated[int, Field(gt=0)] = 64
+    """Fractions drawn per update, of predictions and of targets (iqn)."""
+    kappa: Annotated[float, Field(ge=0)] = 1.0
+    """Error beyond which the quantile loss is linear, return units (qr, iqn); 0 for always."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "HeadConfig":
+        if self.v_min >= self.v_max:
+            raise ValueError(f"v_min is {self.v_min}, which must lie below v_max, {self.v_max}")
+        return self
+
+    def make(self, name: heads.Name) -> heads.Head:
+        """The head of that name with these options."""
+        return heads.make(name, **self.model_dump())
+
+
+class NetworkConfig(Section):
+    """The network in front of the head."""
+
+    torso: networks.TorsoName = "nature"
+    """What turns an observation into features."""
+    hidden: tuple[Annotated[int, Field(gt=0)], ...] = (512,)
+    """Units of each dense layer after the torso."""
+    padding: Literal["same", "valid"] = "same"
+    """Padding of the nature torso; `same` is Dopamine's JAX network, 1.7 times the original's work."""
+    init: networks.InitName = "xavier_uniform"
+    """Initial weights: xavier_uniform in Dopamine's DQN, third_uniform in its C51 and Rainbow,
+    fan_in_uniform in DQN Zoo."""
+    last_scale: Annotated[float, Field(ge=0)] = 1.0
+    """Factor on the last layer's initial weights; 0 starts every value at the support's middle."""
+    layer_norm: bool = False
+    """LayerNorm before each hidden activation."""
+    dueling: bool = False
+    """Separate value and advantage streams (Wang et al., 2016)."""
+    num_cosines: Annotated[int, Field(gt=0)] = 64
+    """Cosine features of a fraction (iqn)."""
+    acting_fractions: Annotated[int, Field(gt=0)] = 32
+    """Fixed fractions that an action's score averages over (iqn)."""
+
+    def make(self, num_actions: int, head: heads.Head) -> Network:
+        """The network for that many actions and that head."""
+        return networks.action_value(num_actions, head, **self.model_dump())
+
+
+class OptimizerConfig(Section):
+    """The optimiser."""
+
+    name: Literal["adam", "radam", "rmsprop"] = "adam"
+    """Adam, rectified Adam, or centred RMSProp with decay 0.95."""
+    learning_rate: Annotated[float, Field(gt=0)] = 6.25e-5
+    """Step size."""
+    epsilon: Annotated[float, Field(gt=0)] = 1.5e-4
+    """Added to the denominator; larger damps steps where gradients are small."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    """Gradients with a larger global norm are scaled down to it; none for no limit."""
+
+    def make(self, decay_updates: int | None = None) -> optax.GradientTransformation:
+        """The optimiser; with `decay_updates` its step size falls linearly to 0 over them."""
+        rate = self.learning_rate
+        if decay_updates is not None:
+            rate = optax.linear_schedule(rate, 0.0, decay_updates)
+        match self.name:
+            case "adam":
+                optimizer = optax.adam(rate, eps=self.epsilon)
+            case "radam":
+                optimizer = optax.radam(rate, eps=self.epsilon)
+            case "rmsprop":
+                optimizer = optax.rmsprop(rate, decay=0.95, eps=self.epsilon, centered=True)
+        if self.max_grad_norm is None:
+            return optimizer
+        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optimizer)
+
+
+class ObjectiveConfig(Section):
+    """What greedy actions maximise of the return's law."""
+
+    name: Literal["mean", "cvar"] = "mean"
+    """The mean, or the conditional value at risk at each state (Dabney et al., 2018b)."""
+    tau: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of worst outcomes that cvar averages; 1 is the mean."""
+
+    def make(self) -> objectives.Objective:
+        """The objective."""
+        return objectives.Mean() if self.name == "mean" else objectives.CVaR(self.tau)
+
+    def check_head(self, key: str, head: heads.Name) -> None:
+        """Refuse an objective that the head cannot serve.
+
+        Raises:
+            ValueError: where the objective needs the whole law and the head knows only the mean.
+        """
+        if not self.make().linear and not heads.make(head).distributional:
+            raise ValueError(
+                f"{key}.name is {self.name!r}, which needs the return's whole law, but the head "
+                f"{head!r} models only its mean; use c51, qr or iqn"
+            )

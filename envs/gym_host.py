@@ -1,0 +1,108 @@
+"""Any gymnasium environment with a discrete action space, on the host.
+
+The adapter takes a vector environment in any autoreset mode and answers with the same
+transitions in each: the true next observation, `last`, and the first observation of what follows.
+"""
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from envs.registry import UnknownEnvironmentError, unknown
+from valuelearn.types import EnvSpec, Timestep
+
+
+class GymEnv:
+    """A gymnasium vector environment behind `HostEnv`."""
+
+    def __init__(self, env: VectorEnv) -> None:
+        """Wrap a vector environment with a Box observation and a Discrete action space.
+
+        Raises:
+            UnknownEnvironmentError: for other spaces, naming what was found.
+        """
+        space, action_space = env.single_observation_space, env.single_action_space
+        if not isinstance(space, gymnasium.spaces.Box):
+            raise UnknownEnvironmentError(f"its observations are {space}; a Box is wanted")
+        if not isinstance(action_space, gymnasium.spaces.Discrete):
+            raise UnknownEnvironmentError(f"its actions are {action_space}; a Discrete space is wanted")
+        # Discrete(n, start=k) counts from k; agents count from 0.
+        self._first_action = int(action_space.start)
+        self._env = env
+        self._mode = AutoresetMode(env.metadata["autoreset_mode"])
+        dtype = np.dtype(np.uint8 if space.dtype == np.uint8 else np.float32)
+        self.spec = EnvSpec(space.shape, dtype, int(action_space.n), env.num_envs)
+        self._resetting = np.zeros(env.num_envs, bool)
+        self._episode_return = np.zeros(env.num_envs, np.float32)
+
+    def reset(self, seed: int) -> np.ndarray:
+        """First observations; the seed fixes everything that follows."""
+        obs, _ = self._env.reset(seed=seed)
+        self._resetting[:] = False
+        self._episode_return[:] = 0
+        return obs.astype(self.spec.obs_dtype)
+
+    def step(self, action: np.ndarray) -> Timestep:
+        """One step of every copy."""
+        obs, reward, terminated, truncated, info = self._env.step(action + self._first_action)
+        # In next-step mode this step only reset the copies that ended before it.
+        valid = ~self._resetting
+        last = (terminated | truncated) & valid
+        self._episode_return = np.where(valid, self._episode_return + reward, 0).astype(np.float32)
+        next_obs = obs = obs.astype(self.spec.obs_dtype)
+        if last.any() and self._mode is AutoresetMode.SAME_STEP:
+            next_obs = obs.copy()
+            next_obs[last] = np.stack(list(info["final_obs"][last]))
+        elif last.any() and self._mode is AutoresetMode.DISABLED:
+            fresh, _ = self._env.reset(options={"reset_mask": last})
+            obs = np.where(last.reshape(-1, *[1] * (obs.ndim - 1)), fresh, obs).astype(self.spec.obs_dtype)
+        self._resetting = last if self._mode is AutoresetMode.NEXT_STEP else np.zeros_like(last)
+        timestep = Timestep(
+            next_obs=next_obs,
+            obs=obs,
+            reward=reward.astype(np.float32),
+            discount=1 - (terminated & valid).astype(np.float32),
+            last=last,
+            valid=valid,
+            episode_return=self._episode_return,
+        )
+        if self._mode is not AutoresetMode.NEXT_STEP:
+            self._episode_return = np.where(last, 0, self._episode_return).astype(np.float32)
+        return timestep
+
+    def render(self) -> np.ndarray:
+        """A picture [H, W, 3] u8 of the first copy."""
+        return np.asarray(self._env.render()[0])
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
+
+def check(name: str) -> None:
+    """Refuse an id that gymnasium does not know.
+
+    Raises:
+        UnknownEnvironmentError: naming the nearest id that it does.
+    """
+    try:
+        gymnasium.spec(name)
+    except gymnasium.error.Error as error:
+        raise unknown("gymnasium environment", name, list(gymnasium.registry)) from error
+
+
+def make_gym(name: str, num_envs: int) -> GymEnv:
+    """`num_envs` copies of a registered gymnasium environment.
+
+    Raises:
+        UnknownEnvironmentError: for a missing dependency or an unsupported space.
+    """
+    try:
+        env = gymnasium.make_vec(name, num_envs=num_envs, vectorization_mode="sync", render_mode="rgb_array")
+    except (gymnasium.error.Error, ImportError) as error:
+        raise UnknownEnvironmentError(f"gym/{name}: {error}") from error
+    try:
+        return GymEnv(env)
+    except UnknownEnvironmentError as error:
+        env.close()
+        raise UnknownEnvironmentError(f"gym/{name}: {error}") from error

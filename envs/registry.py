@@ -1,0 +1,87 @@
+"""From an environment's name to the environment."""
+
+import dataclasses
+import difflib
+
+from valuelearn.types import FunctionalEnv, HostEnv
+
+
+class UnknownEnvironmentError(ValueError):
+    """No environment has that name, or the package it needs is not installed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AtariOptions:
+    """The evaluation protocol of an Atari run; the defaults are Dopamine's (Machado et al., 2018)."""
+
+    sticky_actions: float = 0.25
+    noop_max: int = 0
+    life_loss_terminates: bool = False
+    clip_rewards: bool = True
+    max_episode_frames: int = 108_000
+
+
+def unknown(kind: str, name: str, names: list[str]) -> UnknownEnvironmentError:
+    """The error for a name that is not among `names`, with the nearest one that is."""
+    near = difflib.get_close_matches(name, names, 1, 0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(names))}"
+    return UnknownEnvironmentError(f"there is no {kind} {name!r}; {hint}")
+
+
+def is_functional(env_id: str) -> bool:
+    """Whether the environment runs inside the compiled loop."""
+    return env_id.partition("/")[0] in ("minatar", "classic")
+
+
+def check(env_id: str) -> None:
+    """Refuse a name that `make` would refuse, without starting anything.
+
+    Raises:
+        UnknownEnvironmentError: for an unknown kind or name, or a missing extra.
+    """
+    kind, _, name = env_id.partition("/")
+    # Each kind's package is imported only when asked for: they are slow, and optional.
+    match kind:
+        case "minatar" | "classic":
+            from envs import functional
+
+            functional.gymnax_id(kind, name)
+        case "atari":
+            from envs import atari
+
+            atari.check(name)
+        case "gym":
+            from envs import gym_host
+
+            gym_host.check(name)
+        case _:
+            raise unknown("kind of environment", kind, ["minatar", "classic", "atari", "gym"])
+
+
+def make(
+    env_id: str, *, num_envs: int, atari: AtariOptions | None = None
+) -> FunctionalEnv | HostEnv:
+    """`num_envs` copies of the environment `env_id`.
+
+    Args:
+        env_id: `kind/name` as in the package's docstring.
+        num_envs: copies stepped together.
+        atari: protocol of `atari/` environments; Dopamine's where None.
+
+    Raises:
+        UnknownEnvironmentError: for an unknown kind or name, or a missing extra.
+    """
+    check(env_id)
+    kind, _, name = env_id.partition("/")
+    match kind:
+        case "atari":
+            from envs.atari import AtariEnv
+
+            return AtariEnv(name, num_envs, atari or AtariOptions())
+        case "gym":
+            from envs.gym_host import make_gym
+
+            return make_gym(name, num_envs)
+    from envs import functional
+
+    return functional.make(kind, name, num_envs)

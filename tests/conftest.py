@@ -1,0 +1,13 @@
+"""What every test module shares."""
+
+import warnings
+
+import hypothesis
+
+with warnings.catch_warnings():  # rlax, an oracle of ours, rests on packages that lag behind JAX.
+    warnings.simplefilter("ignore")
+    import rlax  # noqa: F401
+
+# No deadline: a first call compiles. No chance: a failure on one machine is a failure on all.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("tests")

@@ -1,0 +1,175 @@
+"""Layers and networks: the fast convolution, initial values, and what shapes come out."""
+
+import typing
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from valuelearn import heads, networks
+
+KEY = jax.random.key(0)
+HEAD = heads.make("c51", num_bins=5)
+OBS = jax.random.normal(KEY, (4, 6))
+
+
+def images(*shape, dtype=jnp.float32):
+    pixels = jax.random.randint(KEY, shape, 0, 256)
+    return pixels.astype(dtype) if dtype == jnp.uint8 else pixels / 255.0
+
+
+def leaves(tree, name):
+    """The leaves of that name, in order of their paths."""
+    return [leaf for path, leaf in jax.tree.leaves_with_path(tree) if path[-1].key == name]
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.float32])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("size", [(12, 12), (11, 14), (9, 9)])
+@pytest.mark.parametrize(("kernel", "stride"), [(8, 4), (4, 2), (3, 1), (3, 2), (1, 1)])
+def test_matmul_convolution_is_the_convolution(kernel, stride, size, padding, dtype):
+    x = images(2, *size, 3, dtype=dtype)
+    layers = [networks.Conv(5, kernel, stride, "fan_in_uniform", padding, matmul) for matmul in (True, False)]
+    params = layers[0].init(KEY, x)
+    weights = jax.random.normal(KEY, layers[0].apply(params, x).shape)
+
+    def reference(params, x):
+        kernel, bias = params["params"]["kernel"], params["params"]["bias"]
+        x = x / 255.0 if x.dtype == jnp.uint8 else x
+        layout = ("NHWC", "HWIO", "NHWC")
+        return bias + jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), padding.upper(), dimension_numbers=layout
+        )
+
+    arguments = (0,) if dtype == jnp.uint8 else (0, 1)
+    both = [
+        jax.jit(jax.value_and_grad(lambda p, x, f=f: (f(p, x) * weights).sum(), arguments))(params, x)
+        for f in (layers[0].apply, layers[1].apply, reference)
+    ]
+    expected_out = reference(params, x)
+    for layer, found in zip(layers, both, strict=False):
+        np.testing.assert_allclose(layer.apply(params, x), expected_out, atol=1e-5)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-4), found, both[2])
+
+
+@pytest.mark.parametrize(("padding", "features"), [("same", 7744), ("valid", 3136)])
+def test_nature_features(padding, features):
+    network = networks.action_value(4, HEAD, torso="nature", padding=padding)
+    params = jax.eval_shape(network.init, KEY, jnp.zeros((1, 84, 84, 4), jnp.uint8))
+    shapes = [kernel.shape for kernel in leaves(params, "kernel")]
+    assert (features, 512) in shapes
+    assert (512, 4 * 5) in shapes
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("dueling", [False, True])
+@pytest.mark.parametrize(
+    ("torso", "obs"),
+    [
+        ("nature", images(2, 36, 36, 4, dtype=jnp.uint8)),
+        ("impala", images(2, 20, 20, 4, dtype=jnp.uint8)),
+        ("minatar", images(2, 10, 10, 4) > 0.5),
+        ("mlp", OBS[:2]),
+    ],
+    ids=typing.get_args(networks.TorsoName),
+)
+def test_every_torso(torso, obs, dueling, layer_norm):
+    network = networks.action_value(3, HEAD, torso=torso, hidden=(8,), dueling=dueling, layer_norm=layer_norm)
+    out = jax.jit(lambda: network.apply(network.init(KEY, obs), obs))()
+    assert out.shape == (2, 3, 5)
+    assert jnp.isfinite(out).all()
+    assert jnp.abs(out[0] - out[1]).max() > 0
+
+
+def test_dueling_advantages_have_no_mean():
+    network = networks.action_value(3, HEAD, hidden=(8,), dueling=True)
+    streams = network.init(KEY, OBS)["params"]
+    advantage, value = (streams[f"_Stream_{i}"] for i in range(2))
+    assert advantage["Dense_1"]["bias"].shape == (15,)
+    assert value["Dense_1"]["bias"].shape == (5,)
+    out = network.apply({"params": streams}, OBS)
+    no_value = streams | {"_Stream_1": jax.tree.map(jnp.zeros_like, value)}
+    np.testing.assert_allclose(network.apply({"params": no_value}, OBS).mean(1), 0, atol=1e-6)
+    lifted = advantage | {"Dense_1": advantage["Dense_1"] | {"bias": jnp.full(15, 3.0)}}
+    np.testing.assert_allclose(
+        network.apply({"params": streams | {"_Stream_0": lifted}}, OBS), out, atol=1e-5
+    )
+
+
+def test_layer_norm_forgets_the_scale_of_its_input():
+    def ratio(layer_norm):
+        network = networks.action_value(3, HEAD, hidden=(64,), layer_norm=layer_norm)
+        params = network.init(KEY, OBS)
+        return network.apply(params, 10 * OBS) / network.apply(params, OBS)
+
+    np.testing.assert_allclose(ratio(True), 1, rtol=1e-2)
+    np.testing.assert_allclose(ratio(False), 10, rtol=1e-2)
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_implicit_quantiles_come_before_their_fractions(dueling):
+    head = heads.make("iqn", num_fractions=6)
+    network = networks.action_value(3, head, hidden=(8,), dueling=dueling, num_cosines=4, acting_fractions=5)
+    params = network.init(KEY, OBS)
+    acting, drawn, again = (network.apply(params, OBS, key) for key in (None, KEY, KEY))
+    np.testing.assert_allclose(
+        acting[..., 5:], np.broadcast_to([0.1, 0.3, 0.5, 0.7, 0.9], (4, 3, 5)), rtol=1e-6
+    )
+    assert drawn.shape == (4, 3, head.size)
+    np.testing.assert_array_equal(drawn, again)
+    quantiles, fractions = jnp.split(drawn, 2, -1)
+    assert ((fractions > 0) & (fractions < 1)).all()
+    np.testing.assert_array_equal(fractions[:, 0], fractions[:, 2])  # One draw for all actions.
+    assert len(np.unique(fractions[:, 0])) == 24  # And one for each observation.
+    assert (jnp.diff(quantiles, axis=-1) != 0).all()
+
+
+SCHEMES = {  # Variance times fan-in at equal fans, whether uniform, and the biases' bound.
+    "xavier_uniform": (1.0, True, 0.0),
+    "he_normal": (2.0, False, 0.0),
+    "lecun_normal": (1.0, False, 0.0),
+    "third_uniform": (3**-0.5, True, 0.0),
+    "fan_in_uniform": (1 / 3, True, 1.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "fan_in"),
+    [
+        (lambda scheme: networks.Dense(400, scheme), jnp.zeros((1, 400)), 400),
+        (lambda scheme: networks.Conv(40, 4, 4, scheme), jnp.zeros((1, 4, 4, 40)), 640),
+    ],
+    ids=["dense", "conv"],
+)
+@pytest.mark.parametrize("scheme", typing.get_args(networks.InitName))
+def test_initial_values(scheme, layer, x, fan_in):
+    variance, uniform, bias_bound = SCHEMES[scheme]
+    params = layer(scheme).init(KEY, x)["params"]
+    kernel, bias = params["kernel"], params["bias"] * fan_in**0.5
+    np.testing.assert_allclose(kernel.var() * fan_in, variance, rtol=0.03)
+    bound = (3 * variance / fan_in) ** 0.5
+    assert (jnp.abs(kernel).max() <= bound) == uniform
+    assert jnp.abs(kernel).max() > 0.99 * bound
+    assert bias_bound * 0.9 <= jnp.abs(bias).max() <= bias_bound
+
+
+@pytest.mark.parametrize("name", heads.NAMES)
+def test_a_last_scale_of_zero_gives_zero(name):
+    network = networks.action_value(3, heads.make(name), hidden=(8,), last_scale=0.0, init="fan_in_uniform")
+    out = network.apply(network.init(KEY, OBS), OBS)
+    assert (out[..., : out.shape[-1] // (2 if name == "iqn" else 1)] == 0).all()
+
+
+def test_last_scale_scales():
+    def out(last_scale):
+        network = networks.action_value(3, HEAD, last_scale=last_scale, init="fan_in_uniform")
+        return network.apply(network.init(KEY, OBS), OBS)
+
+    np.testing.assert_allclose(out(0.1), 0.1 * out(1.0), atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"torso": "resnet"}, {"init": "zeros"}])
+def test_unknown_names_are_refused(options):
+    with pytest.raises(ValueError, match="is not one of"):
+        networks.action_value(3, HEAD, **options)

@@ -1,0 +1,56 @@
+"""Objectives against sorted samples."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
+
+from valuelearn import objectives
+
+SAMPLES = st_numpy.arrays(np.float32, 20, elements=st.floats(-100, 100, width=32))
+
+
+@given(returns=SAMPLES, worst=st.integers(1, 20))
+def test_cvar_is_the_mean_of_the_worst_samples(returns, worst):
+    score = objectives.CVaR(worst / 20).score(jnp.asarray(returns), jnp.full(20, 1 / 20))
+    np.testing.assert_allclose(score, np.sort(returns)[:worst].mean(), rtol=1e-4, atol=1e-3)
+
+
+@given(
+    returns=SAMPLES, counts=st_numpy.arrays(np.int64, 20, elements=st.integers(1, 5)), tau=st.floats(0.05, 1)
+)
+def test_cvar_of_unequal_probabilities(returns, counts, tau):
+    total = counts.sum()
+    score = objectives.CVaR(tau).score(jnp.asarray(returns), jnp.asarray(counts / total, jnp.float32))
+    fine = np.sort(np.repeat(returns, counts)).astype(np.float64)
+    share = np.clip(tau * total - np.arange(total), 0, 1)  # The last sample may count in part.
+    np.testing.assert_allclose(score, share @ fine / share.sum(), rtol=1e-3, atol=1e-3)
+
+
+@given(returns=SAMPLES)
+def test_cvar_of_everything_is_the_mean(returns):
+    law = jnp.asarray(returns), jnp.full(20, 1 / 20)
+    np.testing.assert_allclose(objectives.Mean().score(*law), returns.mean(), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(objectives.CVaR(1.0).score(*law), returns.mean(), rtol=1e-4, atol=1e-3)
+
+
+@given(returns=SAMPLES, small=st.floats(0.05, 1), large=st.floats(0.05, 1))
+def test_cvar_increases_with_tau(returns, small, large):
+    small, large = sorted((small, large))
+    law = jnp.asarray(returns), jnp.full(20, 1 / 20)
+    assert objectives.CVaR(small).score(*law) <= objectives.CVaR(large).score(*law) + 1e-3
+
+
+@pytest.mark.parametrize("objective", [objectives.Mean(), objectives.CVaR(0.3)])
+def test_leading_axes(objective):
+    returns = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3, 20)))
+    score = objective.score(returns, jnp.full(20, 1 / 20))
+    assert score.shape == (4, 3)
+    np.testing.assert_allclose(score[2, 1], objective.score(returns[2, 1], jnp.full(20, 1 / 20)), rtol=1e-6)
+
+
+def test_only_the_mean_is_linear():
+    assert objectives.Mean.linear
+    assert not objectives.CVaR.linear

@@ -1,0 +1,77 @@
+"""From returns to probabilities on a support: the targets of categorical value heads.
+
+All are exact to rounding in float32 and float64, for every finite or infinite target, and
+carry a NaN target through as NaN.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import erf, log_ndtr
+
+# Beyond this many standard deviations all mass is in the nearest bin, to any precision; going
+# further would only round the distances between edges away.
+_FAR_SIGMAS = 1e3
+
+
+def hl_gauss(targets: jax.Array, edges: jax.Array, sigma: jax.Array | float) -> jax.Array:
+    """Bin probabilities [..., N] of N(target, sigma^2) restricted to the support.
+
+    Imani & White (2018), eq. 6; Farebrother et al. (2024), eq. 3.3. Targets outside the support
+    are not clipped: the Gaussian's tail within it is renormalised, in log space, which stays
+    exact where the mass underflows.
+
+    Args:
+        targets: [...], in the coordinate of the edges.
+        edges: [N + 1], increasing.
+        sigma: standard deviation, same unit as the edges.
+    """
+    targets, edges = jnp.asarray(targets), jnp.asarray(edges)
+    targets = jnp.clip(targets, edges[0] - _FAR_SIGMAS * sigma, edges[-1] + _FAR_SIGMAS * sigma)
+    z = (edges - targets[..., None]) / sigma
+    low, high = z[..., :-1], z[..., 1:]
+    above = low + high > 0  # Such bins use the survival tail.
+    near = log_ndtr(jnp.where(above, -low, high))
+    far = log_ndtr(jnp.where(above, -high, low))
+    # Around the mean a bin much narrower than sigma loses its digits in log space, not in erf.
+    central = jnp.maximum(jnp.abs(low), jnp.abs(high)) < 1
+    inner = jnp.where(central, z[..., 1:], 1.0), jnp.where(central, z[..., :-1], 0.0)
+    difference = 0.5 * (erf(inner[0] / jnp.sqrt(2.0)) - erf(inner[1] / jnp.sqrt(2.0)))
+    log_mass = jnp.where(central, jnp.log(difference), near + jnp.log(-jnp.expm1(far - near)))
+    return jax.nn.softmax(log_mass)
+
+
+def two_hot(targets: jax.Array, locations: jax.Array) -> jax.Array:
+    """Probabilities [..., N] on the two locations around each target, preserving its value.
+
+    Targets [...] are clipped to the support. Locations [N] increase, by any spacing.
+    """
+    targets = jnp.asarray(targets)
+    return categorical(targets[..., None], jnp.ones_like(targets)[..., None], locations)
+
+
+def categorical(returns: jax.Array, probabilities: jax.Array, locations: jax.Array) -> jax.Array:
+    """Probabilities [..., N] on `locations` of the law that puts `probabilities` on `returns`.
+
+    The Cramer projection of C51 (Bellemare et al., 2017, eq. 7) for any increasing locations [N]:
+    each atom is shared between its two neighbours so that its mean stays; atoms outside are clipped.
+
+    Args:
+        returns: [..., M], any order.
+        probabilities: [..., M].
+        locations: [N], increasing.
+    """
+    returns, locations = jnp.asarray(returns), jnp.asarray(locations)
+    clipped = jnp.clip(returns, locations[0], locations[-1])[..., None, :]  # [..., 1, M]
+    widths = jnp.diff(locations)
+    # The hat function of each location, with a flat outer side at the two ends.
+    rising = (clipped - locations[:-1, None]) / widths[:, None]  # [..., N - 1, M]
+    share = jnp.clip(rising, 0.0, 1.0)
+    left = jnp.concatenate([jnp.ones_like(share[..., :1, :]), share], -2)
+    right = jnp.concatenate([share, jnp.zeros_like(share[..., :1, :])], -2)
+    hats = left - right  # Telescopes: the hats of one atom add up to exactly one share.
+    return jnp.einsum("...nm,...m->...n", hats, probabilities, precision="highest")
+
+
+def quantile_midpoints(num_quantiles: int) -> jax.Array:
+    """Fractions [N] at the middle of N equal parts of (0, 1); Dabney et al. (2018), lemma 2."""
+    return (jnp.arange(num_quantiles) + 0.5) / num_quantiles

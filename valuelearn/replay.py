@@ -1,0 +1,269 @@
+"""Memories on the device: uniform and prioritised replay, and the last rollout alone.
+
+The replay is one ring of rows for each of E environments. A row holds one observation, each
+frame once, and what followed the action taken there. The observation that ends an episode gets a
+row of its own, without an action, so a true next observation always exists and every autoreset
+convention gives the same transitions. A sample rebuilds frame stacks and n-step sums from rows.
+
+Add inside a compiled function whose state is donated: otherwise each call copies the ring.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from valuelearn.types import EnvSpec, Memory, Sample, Trajectory, Transition
+
+_BLOCK = 1024  # Leaves under one node of the priority index; two levels serve 10^6 rows.
+
+
+class Priorities(NamedTuple):
+    """Two-level sums over leaves: sampling reads one row of nodes and one block of leaves."""
+
+    leaves: jax.Array  # f32[blocks, _BLOCK]
+    nodes: jax.Array  # f32[blocks], each the sum of its block.
+    largest: jax.Array  # f32[], what new rows get.
+
+
+class ReplayState(NamedTuple):
+    """Rows are indexed [environment, slot]; `written` counts rows since the start."""
+
+    frame: jax.Array  # [E, S, ...] newest frame of the row's observation.
+    action: jax.Array  # i32[E, S]
+    reward: jax.Array  # f32[E, S]
+    discount: jax.Array  # f32[E, S] 0 where the action terminated the episode.
+    last: jax.Array  # bool[E, S] the action ended the episode.
+    start: jax.Array  # bool[E, S] an action was taken here: a transition may start.
+    age: jax.Array  # u8[E, S] steps since the episode began, up to frame_stack - 1.
+    written: jax.Array  # i32[E]
+    priorities: Priorities | None
+
+
+def bytes_needed(spec: EnvSpec, capacity: int) -> int:
+    """Bytes that a replay of `capacity` steps allocates, priorities aside (they take 4 a step)."""
+    pixels = 1
+    for size in spec.obs_shape:
+        pixels *= size
+    return capacity * (pixels // spec.frame_stack * spec.obs_dtype.itemsize + 15)
+
+
+def _set_priorities(state: Priorities, index: jax.Array, value: jax.Array) -> Priorities:
+    """Leaves [K] set to values [K]; of equal indices one wins. Sums are rebuilt, never updated."""
+    block, leaf = index // _BLOCK, index % _BLOCK
+    leaves = state.leaves.at[block, leaf].set(value)
+    return state._replace(leaves=leaves, nodes=state.nodes.at[block].set(leaves[block].sum(-1)))
+
+
+def _search(masses: jax.Array, point: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Index of the mass [K] that `point` falls in, and how far into it."""
+    ends = jnp.cumsum(masses)
+    # Rounding may put the point past the end: the last mass that is not zero takes it.
+    index = jnp.minimum(jnp.searchsorted(ends, point, side="right"), jnp.argmax(ends))
+    return index, point - (ends[index] - masses[index])
+
+
+def _draw(state: Priorities, uniform: jax.Array) -> jax.Array:
+    """Leaf index i32[] for a uniform number in [0, 1), in proportion to its priority."""
+    block, rest = _search(state.nodes, uniform * state.nodes.sum())
+    leaf, _ = _search(state.leaves[block], rest)
+    return block * _BLOCK + leaf
+
+
+def replay(
+    spec: EnvSpec,
+    *,
+    capacity: int,
+    batch_size: int,
+    gamma: float,
+    n_step: int = 1,
+    priority_exponent: float | None = None,
+    importance_exponent: Callable[[jax.Array], jax.Array] = lambda written: jnp.float32(0.5),
+) -> Memory:
+    """A replay of `capacity` steps over all environments; uniform without `priority_exponent`.
+
+    The n-step sum stops where an episode ends; there the discount is gamma^m after m steps where
+    it was truncated and 0 where it terminated. Prioritised (Schaul et al., 2016): rows are drawn in
+    proportion to priority ** priority_exponent, new ones at the largest yet seen; weights are
+    (1 / P) ** importance_exponent(steps written), divided by the largest of the batch.
+
+    Raises:
+        ValueError: where the capacity leaves an environment too few rows to sample one transition.
+    """
+    envs, stack = spec.num_envs, spec.frame_stack
+    slots = capacity // envs
+    # Rows behind the newest that hold nothing older: a reset writes one row ahead of the next.
+    reach = slots - stack - 1
+    if reach < n_step + 4:
+        raise ValueError(
+            f"capacity {capacity} gives each of {envs} environments {slots} rows; "
+            f"a frame stack of {stack} and n_step {n_step} need at least {stack + n_step + 5}"
+        )
+    frame_shape = spec.obs_shape[:-1] if stack > 1 else spec.obs_shape
+    rows = jnp.arange(envs)
+
+    def init() -> ReplayState:
+        def column(dtype: Any, *shape: int) -> jax.Array:
+            return jnp.zeros((envs, slots, *shape), dtype)
+
+        blocks = -(-envs * slots // _BLOCK)
+        leaves = Priorities(jnp.zeros((blocks, _BLOCK)), jnp.zeros(blocks), jnp.float32(1.0))
+        return ReplayState(
+            frame=column(spec.obs_dtype, *frame_shape),
+            action=column(jnp.int32),
+            reward=column(jnp.float32),
+            discount=column(jnp.float32),
+            last=column(jnp.bool),
+            start=column(jnp.bool),
+            age=column(jnp.uint8),
+            written=jnp.zeros(envs, jnp.int32),
+            priorities=None if priority_exponent is None else leaves,
+        )
+
+    def newest_frame(obs: jax.Array) -> jax.Array:
+        return obs[..., -1] if stack > 1 else obs
+
+    def eligible(state: ReplayState, row: jax.Array) -> jax.Array:
+        """Whether transitions may start at absolute rows [E, K]: whole, and not overwritten."""
+        written = state.written[:, None]
+        in_window = (row >= written - reach) & (row <= written - n_step) & (row >= 0)
+        return in_window & jnp.take_along_axis(state.start, row % slots, 1)
+
+    def add_step(state: ReplayState, step: Trajectory) -> tuple[ReplayState, None]:
+        timestep = step.step
+        here = state.written % slots
+        there = (here + 1) % slots
+        # The next observation is written too: it may be an episode's end, else it is overwritten.
+        frame = state.frame.at[rows, here].set(newest_frame(step.obs))
+        frame = frame.at[rows, there].set(newest_frame(timestep.next_obs))
+        age = state.age[rows, here]
+        following = jnp.minimum(age + 1, stack - 1).astype(jnp.uint8)
+
+        def put(column: jax.Array, value: jax.Array, end_value: jax.Array | bool) -> jax.Array:
+            return column.at[rows, here].set(value).at[rows, there].set(end_value)
+
+        advance = jnp.where(timestep.last, 2, 1) * timestep.valid
+        written = state.written + advance
+        state = ReplayState(
+            frame=frame,
+            action=state.action.at[rows, here].set(step.action),
+            reward=state.reward.at[rows, here].set(timestep.reward),
+            discount=state.discount.at[rows, here].set(timestep.discount),
+            last=put(state.last, timestep.last, False),
+            start=put(state.start, timestep.valid, False),
+            # After an end the next row is a first one.
+            age=put(state.age, age, following).at[rows, written % slots].set(
+                jnp.where(timestep.last, 0, jnp.where(timestep.valid, following, age))
+            ),
+            written=written,
+            priorities=state.priorities,
+        )
+        if state.priorities is None:
+            return state, None
+        # Rows that became eligible get the largest priority; those that ceased to be get none.
+        changed = jnp.concatenate(
+            [
+                written[:, None] - n_step - jnp.arange(2),
+                written[:, None] - reach - 1 - jnp.arange(2),
+            ],
+            axis=1,
+        )
+        alive = eligible(state, changed)
+        index = rows[:, None] * slots + changed % slots
+        keep = (changed < 0) | ~timestep.valid[:, None]
+        old = state.priorities.leaves[index // _BLOCK, index % _BLOCK]
+        value = jnp.where(keep, old, jnp.where(alive, state.priorities.largest, 0.0))
+        return state._replace(priorities=_set_priorities(state.priorities, index.ravel(), value.ravel())), None
+
+    def add(state: ReplayState, trajectory: Trajectory) -> ReplayState:
+        return jax.lax.scan(add_step, state, trajectory)[0]
+
+    def uniform_rows(state: ReplayState, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Environments and absolute rows [B], each eligible one equally likely."""
+        first = jnp.maximum(state.written - reach, 0)
+        count = jnp.maximum(state.written - n_step - first + 1, 0)
+        ends = jnp.cumsum(count)
+
+        def draw(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            point = jax.random.randint(key, (batch_size,), 0, ends[-1])
+            env = jnp.searchsorted(ends, point, side="right")
+            row = first[env] + point - (ends[env] - count[env])
+            return env, row, state.start[env, row % slots]
+
+        def redraw(carry: tuple) -> tuple:
+            env, row, good, key = carry
+            key, subkey = jax.random.split(key)
+            fresh = draw(subkey)
+            return (*(jnp.where(good, a, b) for a, b in zip((env, row, good), fresh, strict=True)), key)
+
+        key, subkey = jax.random.split(key)
+        env, row, _, _ = jax.lax.while_loop(lambda carry: ~carry[2].all(), redraw, (*draw(subkey), key))
+        return env, row
+
+    def stacked(state: ReplayState, env: jax.Array, row: jax.Array) -> jax.Array:
+        """Observations [B, ...] at absolute rows [B]; frames before an episode began are zero."""
+        if stack == 1:
+            return state.frame[env, row % slots]
+        back = jnp.arange(stack - 1, -1, -1)
+        frames = state.frame[env[:, None], (row[:, None] - back) % slots]  # [B, stack, ...]
+        age = state.age[env, row % slots]
+        present = (back <= age[:, None]).reshape(*frames.shape[:2], *[1] * (frames.ndim - 2))
+        return jnp.moveaxis(jnp.where(present, frames, jnp.zeros_like(frames)), 1, -1)
+
+    def transition(state: ReplayState, env: jax.Array, row: jax.Array) -> Transition:
+        slot = (row[:, None] + jnp.arange(n_step)) % slots
+        ended = state.last[env[:, None], slot] | (state.discount[env[:, None], slot] == 0)
+        running = jnp.cumprod(jnp.pad(~ended, ((0, 0), (1, 0)), constant_values=True)[:, :-1], 1)
+        steps = running.sum(1)  # Until the end of the episode, or n_step.
+        powers = gamma ** jnp.arange(n_step)
+        ending = jnp.take_along_axis(slot, steps[:, None] - 1, 1)[:, 0]
+        return Transition(
+            obs=stacked(state, env, row),
+            action=state.action[env, row % slots],
+            reward=(state.reward[env[:, None], slot] * running * powers).sum(1),
+            discount=gamma**steps * state.discount[env, ending],
+            next_obs=stacked(state, env, row + steps),
+        )
+
+    def sample(state: ReplayState, key: jax.Array) -> Sample:
+        if state.priorities is None:
+            env, row = uniform_rows(state, key)
+            weight = jnp.ones(batch_size)
+            index = env * slots + row % slots
+        else:
+            # Stratified: one draw from each of B equal parts of the mass.
+            uniform = (jnp.arange(batch_size) + jax.random.uniform(key, (batch_size,))) / batch_size
+            index = jax.vmap(_draw, (None, 0))(state.priorities, uniform)
+            env, slot = index // slots, index % slots
+            newest = state.written[env] - n_step
+            row = newest - (newest - slot) % slots
+            leaves, nodes, _ = state.priorities
+            probability = leaves[index // _BLOCK, index % _BLOCK] / nodes.sum()
+            weight = probability ** -importance_exponent(state.written.sum())
+            weight = weight / weight.max()
+        return Sample(transition(state, env, row), weight, index)
+
+    def reprioritise(state: ReplayState, index: jax.Array, priority: jax.Array) -> ReplayState:
+        if state.priorities is None:
+            return state
+        value = (priority + 1e-10) ** priority_exponent
+        priorities = _set_priorities(state.priorities, index, value)
+        largest = jnp.maximum(priorities.largest, value.max())
+        return state._replace(priorities=priorities._replace(largest=largest))
+
+    def stored(state: ReplayState) -> jax.Array:
+        return jnp.minimum(state.written, slots).sum()
+
+    return Memory(init, add, sample, reprioritise, stored)
+
+
+def last_rollout(template: Callable[[], Trajectory]) -> Memory:
+    """A memory of the rollout just made, for agents that learn on policy; sampling returns it whole."""
+    return Memory(
+        init=template,
+        add=lambda state, trajectory: trajectory,
+        sample=lambda state, key: state,
+        reprioritise=lambda state, index, priority: state,
+        stored=lambda state: jnp.int32(state.action.size),
+    )

@@ -1,0 +1,140 @@
+"""The few types that every part shares, and the legend of shapes.
+
+Shapes are written `[B, A, N]`: B batch, T time, E environments, A actions, N size of a
+value head's output (atoms, bins, quantiles, or 1). `...` stands for any leading axes.
+
+Words: `obs action reward discount next_obs value out target`. A `discount` of 0 means the
+episode *terminated*; a time limit (`last` with a discount of 1) bootstraps.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+Params = Any  # A pytree of arrays.
+Metrics = dict[str, jax.Array]
+
+
+class EnvSpec(NamedTuple):
+    """What an agent and a replay must know of an environment.
+
+    Where `frame_stack` is above 1 the last axis of `obs` holds that many frames, the newest
+    last, and a replay stores each frame once.
+    """
+
+    obs_shape: tuple[int, ...]
+    obs_dtype: np.dtype
+    num_actions: int
+    num_envs: int
+    frame_stack: int = 1
+    frames_per_step: int = 1  # Emulator frames in one agent step: the unit of `env_frames`.
+
+
+class Timestep(NamedTuple):
+    """The answer of an environment to one action, free of any autoreset convention."""
+
+    next_obs: jax.Array  # [E, ...] the true next observation, never that of a reset.
+    obs: jax.Array  # [E, ...] what the next action is chosen on: a first one after `last`.
+    reward: jax.Array  # f32[E] what the agent learns from (clipped where the protocol says so).
+    discount: jax.Array  # f32[E] 0 where the episode terminated, otherwise 1.
+    last: jax.Array  # bool[E] the episode ended, by termination or by truncation.
+    valid: jax.Array  # bool[E] False where the environment ignored the action to reset itself.
+    episode_return: jax.Array  # f32[E] undiscounted, unclipped return so far; whole where `last`.
+
+
+class Trajectory(NamedTuple):
+    """Consecutive steps of E environments, `[T, E, ...]` each."""
+
+    obs: jax.Array
+    action: jax.Array
+    step: Timestep
+
+
+class Transition(NamedTuple):
+    """A batch to learn from."""
+
+    obs: jax.Array  # [B, ...]
+    action: jax.Array  # i32[B]
+    reward: jax.Array  # f32[B] discounted sum over the n steps.
+    discount: jax.Array  # f32[B] gamma^n, 0 only where the episode terminated.
+    next_obs: jax.Array  # [B, ...] the true observation n steps on.
+
+
+class Sample(NamedTuple):
+    """A batch drawn from a replay, with what is needed to correct and re-prioritise it."""
+
+    transition: Transition
+    weight: jax.Array  # f32[B] importance weight.
+    index: jax.Array  # i32[B] handed back to the replay with new priorities.
+
+
+class LearnerState(NamedTuple):
+    """Every field of a learner."""
+
+    params: Params
+    target_params: Params
+    opt_state: Any
+    key: jax.Array
+    updates: jax.Array  # i32[]
+
+
+class Network(NamedTuple):
+    """`apply(params, obs, key) -> out [B, A, N]`.
+
+    `key` draws the fractions of an implicit-quantile network; without one they are fixed
+    midpoints. Other networks ignore it.
+    """
+
+    init: Callable[[jax.Array, jax.Array], Params]
+    apply: Callable[..., jax.Array]
+
+
+class Agent(NamedTuple):
+    """A bundle of pure functions; a learning algorithm is nothing more.
+
+    `experience` is a `Sample` for agents that replay and a `Trajectory` for agents that learn
+    from the rollout just made. `priority` is f32[B], the size of each item's loss.
+    """
+
+    init: Callable[[jax.Array, jax.Array], LearnerState]
+    act: Callable[[LearnerState, jax.Array, jax.Array, jax.Array], jax.Array]  # state, obs, key, env_steps
+    update: Callable[[LearnerState, Any], tuple[LearnerState, Metrics, jax.Array]]
+    greedy: Callable[[LearnerState, jax.Array], jax.Array]
+
+
+class Memory(NamedTuple):
+    """Where experience waits to be learnt from: a replay, or just the last rollout."""
+
+    init: Callable[[], Any]
+    add: Callable[[Any, Trajectory], Any]
+    sample: Callable[[Any, jax.Array], Any]
+    reprioritise: Callable[[Any, jax.Array, jax.Array], Any]
+    stored: Callable[[Any], jax.Array]  # i32[], steps held.
+
+
+class FunctionalEnv(NamedTuple):
+    """E copies of an environment as pure functions, to be stepped inside a compiled loop."""
+
+    spec: EnvSpec
+    init: Callable[[jax.Array], tuple[Any, jax.Array]]  # key -> state, obs [E, ...]
+    step: Callable[[Any, jax.Array, jax.Array], tuple[Any, Timestep]]  # state, action [E], key
+
+
+class HostEnv(Protocol):
+    """E copies of an environment that run outside JAX, in numpy."""
+
+    spec: EnvSpec
+
+    def reset(self, seed: int) -> np.ndarray:
+        """First observations [E, ...]; the seed fixes everything that follows."""
+
+    def step(self, action: np.ndarray) -> Timestep:
+        """One step of every copy, with numpy arrays in the fields."""
+
+    def render(self) -> np.ndarray:
+        """A picture [H, W, 3] u8 of the first copy."""
+
+    def close(self) -> None:
+        """Free what the environment holds."""
