@@ -11,8 +11,16 @@ import jax.numpy as jnp
 import optax
 from pydantic import Field, model_validator
 
-from agents.parts import HeadConfig, NetworkConfig, ObjectiveConfig, OptimizerConfig
-from valuelearn import backups, heads, networks
+from agents.parts import (
+    Algorithm,
+    ExplorationConfig,
+    HeadConfig,
+    NetworkConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    epsilon_greedy,
+)
+from valuelearn import backups, heads, replay
 from valuelearn.config import Section
 from valuelearn.types import Agent, EnvSpec, LearnerState, Metrics, Sample
 
@@ -26,17 +34,6 @@ class MunchausenConfig(Section):
     """Temperature of the softmax policy, return units; larger is more random."""
     clip: Annotated[float, Field(lt=0)] = -1.0
     """Lowest log-policy term, return units."""
-
-
-class ExplorationConfig(Section):
-    """Epsilon-greedy; the schedule counts agent steps of all environments, after the warm-up."""
-
-    epsilon_start: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of random actions at first."""
-    epsilon_end: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Share of random actions after the decay."""
-    decay_steps: Annotated[int, Field(gt=0)] = 250_000
-    """Agent steps over which epsilon falls linearly."""
 
 
 class ReplayConfig(Section):
@@ -101,19 +98,33 @@ class DQNConfig(Section):
             raise ValueError("munchausen needs replay.n_step 1: its term is that of one action")
         return self
 
+    def check(self, num_envs: int, collect_steps: int) -> None:
+        """Refuse sizes that do not fit together.
 
-def make(config: DQNConfig, spec: EnvSpec) -> Agent:
-    """The agent for environments of that shape."""
+        Raises:
+            ValueError: naming the two that do not.
+        """
+        steps = num_envs * collect_steps
+        if steps % self.update_period_steps:
+            raise ValueError(
+                f"env.num_envs x train.collect_steps is {steps} agent steps, which must be a multiple of "
+                f"agent.update_period_steps, {self.update_period_steps}"
+            )
+        least = num_envs * (self.replay.n_step + 2)
+        if self.replay.warmup_steps < least:
+            raise ValueError(
+                f"agent.replay.warmup_steps is {self.replay.warmup_steps}; {num_envs} environments and "
+                f"n_step {self.replay.n_step} need at least {least}"
+            )
+
+
+def make(config: DQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int) -> Algorithm:
+    """The algorithm for environments of that shape."""
     head = config.head_options.make(config.head)
     network = config.network.make(spec.num_actions, head)
     optimizer = config.optimizer.make()
     objective = config.objective.make()
-    epsilon_schedule = optax.linear_schedule(
-        config.exploration.epsilon_start,
-        config.exploration.epsilon_end,
-        config.exploration.decay_steps,
-        config.replay.warmup_steps,
-    )
+    epsilon = config.exploration.schedule(config.replay.warmup_steps)
 
     def init(key: jax.Array, obs: jax.Array) -> LearnerState:
         key, init_key = jax.random.split(key)
@@ -128,7 +139,7 @@ def make(config: DQNConfig, spec: EnvSpec) -> Agent:
         return scores(network.apply(state.params, obs)).argmax(-1).astype(jnp.int32)
 
     def act(state: LearnerState, obs: jax.Array, key: jax.Array, env_steps: jax.Array) -> jax.Array:
-        return epsilon_greedy(greedy(state, obs), epsilon_schedule(env_steps), spec.num_actions, key)
+        return epsilon_greedy(greedy(state, obs), epsilon(env_steps), spec.num_actions, key)
 
     def target(
         next_target: jax.Array,
@@ -187,13 +198,24 @@ def make(config: DQNConfig, spec: EnvSpec) -> Agent:
         }
         return LearnerState(params, target_params, opt_state, key, updates), metrics, losses
 
-    return Agent(init, act, update, greedy)
-
-
-def epsilon_greedy(
-    action: jax.Array, epsilon: jax.Array | float, num_actions: int, key: jax.Array
-) -> jax.Array:
-    """Actions i32[E], each replaced by a uniform one with probability epsilon."""
-    explore_key, action_key = jax.random.split(key)
-    random = jax.random.randint(action_key, action.shape, 0, num_actions)
-    return jnp.where(jax.random.uniform(explore_key, action.shape) < epsilon, random, action)
+    importance_exponent = optax.linear_schedule(
+        config.replay.importance_exponent,
+        config.replay.importance_exponent_end or config.replay.importance_exponent,
+        total_steps,
+    )
+    memory = replay.replay(
+        spec,
+        capacity=config.replay.capacity,
+        batch_size=config.replay.batch_size,
+        gamma=config.gamma,
+        n_step=config.replay.n_step,
+        priority_exponent=config.replay.priority_exponent,
+        importance_exponent=importance_exponent,
+    )
+    return Algorithm(
+        agent=Agent(init, act, update, greedy),
+        memory=memory,
+        warmup_steps=config.replay.warmup_steps,
+        updates_per_iteration=collect_steps * spec.num_envs // config.update_period_steps,
+        memory_bytes=replay.bytes_needed(spec, config.replay.capacity),
+    )

@@ -5,11 +5,11 @@ from typing import Annotated, NamedTuple
 from pydantic import Field, model_validator
 
 import envs
-from agents import dqn
-from valuelearn import replay
+from agents import dqn, pqn
+from agents.parts import Algorithm
 from valuelearn.config import Section
 from valuelearn.loop import Schedule
-from valuelearn.types import Agent, EnvSpec, FunctionalEnv, HostEnv, Memory
+from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv
 
 
 class EnvConfig(Section):
@@ -70,8 +70,8 @@ class ExperimentConfig(Section):
 
     env: EnvConfig = EnvConfig()
     """The environment."""
-    agent: dqn.DQNConfig = dqn.DQNConfig()
-    """The agent."""
+    agent: Annotated[dqn.DQNConfig | pqn.PQNConfig, Field(discriminator="name")] = dqn.DQNConfig()
+    """The agent; `agent.name` says which, and so which keys it takes."""
     train: TrainConfig = TrainConfig()
     """Training."""
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -84,18 +84,7 @@ class ExperimentConfig(Section):
                 f"train.seeds is {self.train.seeds}, but {self.env.id} runs outside the compiled loop; "
                 "train one seed at a time there"
             )
-        steps = self.train.collect_steps * self.env.num_envs
-        if steps % self.agent.update_period_steps:
-            raise ValueError(
-                f"train.collect_steps x env.num_envs is {steps} agent steps, which must be a multiple "
-                f"of agent.update_period_steps, {self.agent.update_period_steps}"
-            )
-        least = self.env.num_envs * (self.agent.replay.n_step + 2)
-        if self.agent.replay.warmup_steps < least:
-            raise ValueError(
-                f"agent.replay.warmup_steps is {self.agent.replay.warmup_steps}; with {self.env.num_envs} "
-                f"environments and n_step {self.agent.replay.n_step} at least {least} are needed"
-            )
+        self.agent.check(self.env.num_envs, self.train.collect_steps)
         return self
 
 
@@ -103,44 +92,26 @@ class Experiment(NamedTuple):
     """What a config builds."""
 
     env: FunctionalEnv | HostEnv
-    agent: Agent
-    memory: Memory
+    algorithm: Algorithm
     schedule: Schedule
-    memory_bytes: int  # Of the replay, for one seed.
 
 
-def make_agent(config: ExperimentConfig, spec: EnvSpec) -> Agent:
-    """The agent alone, for evaluation."""
-    return dqn.make(config.agent, spec)
+def make_algorithm(config: ExperimentConfig, spec: EnvSpec) -> Algorithm:
+    """The agent and its memory, for environments of that shape."""
+    module = {"dqn": dqn, "pqn": pqn}[config.agent.name]
+    total_steps = config.train.env_frames // spec.frames_per_step
+    return module.make(config.agent, spec, total_steps, config.train.collect_steps)
 
 
 def make(config: ExperimentConfig) -> Experiment:
     """Build the environment, the agent and its memory."""
     env = config.env.make()
-    spec, agent, train = env.spec, config.agent, config.train
-    total_steps = train.env_frames // spec.frames_per_step
-
-    def importance_exponent(written):
-        start = agent.replay.importance_exponent
-        end = agent.replay.importance_exponent_end
-        return start if end is None else start + (end - start) * (written / total_steps).clip(0, 1)
-
-    memory = replay.replay(
-        spec,
-        capacity=agent.replay.capacity,
-        batch_size=agent.replay.batch_size,
-        gamma=agent.gamma,
-        n_step=agent.replay.n_step,
-        priority_exponent=agent.replay.priority_exponent,
-        importance_exponent=importance_exponent,
-    )
+    algorithm = make_algorithm(config, env.spec)
     schedule = Schedule(
-        total_steps=total_steps,
-        warmup_steps=agent.replay.warmup_steps,
-        steps_per_iteration=train.collect_steps,
-        updates_per_iteration=train.collect_steps * spec.num_envs // agent.update_period_steps,
-        chunk_steps=train.log_frames // spec.frames_per_step,
+        total_steps=config.train.env_frames // env.spec.frames_per_step,
+        warmup_steps=algorithm.warmup_steps,
+        steps_per_iteration=config.train.collect_steps,
+        updates_per_iteration=algorithm.updates_per_iteration,
+        chunk_steps=config.train.log_frames // env.spec.frames_per_step,
     )
-    return Experiment(
-        env, dqn.make(agent, spec), memory, schedule, replay.bytes_needed(spec, agent.replay.capacity)
-    )
+    return Experiment(env, algorithm, schedule)

@@ -1,13 +1,15 @@
 """The groups of options that agents share, and what they build."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 from pydantic import Field, model_validator
 
 from valuelearn import heads, networks, objectives, supports
 from valuelearn.config import Section
-from valuelearn.types import Network
+from valuelearn.types import Agent, Memory, Network
 
 
 class HeadConfig(Section):
@@ -127,3 +129,37 @@ class ObjectiveConfig(Section):
                 f"{key}.name is {self.name!r}, which needs the return's whole law, but the head "
                 f"{head!r} models only its mean; use c51, qr or iqn"
             )
+
+
+class ExplorationConfig(Section):
+    """Epsilon-greedy; the schedule counts agent steps of all environments, after the warm-up."""
+
+    epsilon_start: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of random actions at first."""
+    epsilon_end: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of random actions after the decay."""
+    decay_steps: Annotated[int, Field(gt=0)] = 250_000
+    """Agent steps over which epsilon falls linearly."""
+
+    def schedule(self, start_steps: int = 0) -> optax.Schedule:
+        """Epsilon as a function of agent steps; the decay begins after `start_steps`."""
+        return optax.linear_schedule(self.epsilon_start, self.epsilon_end, self.decay_steps, start_steps)
+
+
+def epsilon_greedy(
+    action: jax.Array, epsilon: jax.Array | float, num_actions: int, key: jax.Array
+) -> jax.Array:
+    """Actions i32[E], each replaced by a uniform one with probability epsilon."""
+    explore_key, action_key = jax.random.split(key)
+    random = jax.random.randint(action_key, action.shape, 0, num_actions)
+    return jnp.where(jax.random.uniform(explore_key, action.shape) < epsilon, random, action)
+
+
+class Algorithm(NamedTuple):
+    """What an agent's config builds, for one seed."""
+
+    agent: Agent
+    memory: Memory
+    warmup_steps: int  # Agent steps before the first update.
+    updates_per_iteration: int  # Calls of `agent.update` after each rollout.
+    memory_bytes: int  # Of the memory.

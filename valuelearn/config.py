@@ -15,10 +15,12 @@ import pydantic
 import yaml
 from omegaconf import OmegaConf
 
+from valuelearn.errors import UserError
+
 Key = tuple[str, ...]
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A mistake in a config, in one sentence for the person who made it."""
 
 

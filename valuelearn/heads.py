@@ -227,6 +227,10 @@ class HLGauss(_MeanTarget, _SoftmaxOutput):
     transform: supports.TransformName = static(default="identity")
     label_smoothing: float = static(default=0.0)  # Share of target mass spread evenly.
     convention: supports.Convention = static(default="edges")  # Which of them v_min and v_max are.
+    # f32[K], return units: what encoded targets read as, at K even steps from end to end of the
+    # transformed coordinate. Only for a transform, which is bent within a bin: without it, a value
+    # would grow by up to several per cent each time it is encoded and read.
+    readings: jax.Array | None = None
 
     @property
     def _centers(self) -> jax.Array:
@@ -252,8 +256,11 @@ class HLGauss(_MeanTarget, _SoftmaxOutput):
 
     def encode(self, value: jax.Array) -> jax.Array:
         """Bin probabilities [..., N] of scalar targets [...], clipped to `bounds`."""
-        value = supports.transform(self.transform).forward(value)
-        value = jnp.clip(value, *self._ends)
+        if self.readings is None:
+            value = jnp.clip(value, *self._ends)
+        else:
+            steps = jnp.linspace(*self._ends, self.readings.shape[0], dtype=self.readings.dtype)
+            value = jnp.interp(value, self.readings, steps)
         return _smooth(projections.hl_gauss(value, self.edges, self.sigma), self.label_smoothing)
 
     def target(self, next_out: jax.Array, backup: Backup) -> jax.Array:
@@ -263,6 +270,13 @@ class HLGauss(_MeanTarget, _SoftmaxOutput):
     def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
         """Cross-entropy [...] in nats; its floor is the target's entropy."""
         return _cross_entropy(out, target)
+
+
+def _calibrated(head: HLGauss) -> HLGauss:
+    """The head with its readings, 32 to a bin, so that reading undoes encoding."""
+    coordinates = jnp.linspace(*head._ends, 32 * head.size + 1)
+    probabilities = projections.hl_gauss(coordinates, head.edges, head.sigma)
+    return dataclasses.replace(head, readings=probabilities @ head.locations)
 
 
 @register
@@ -435,7 +449,8 @@ def make(
             edges = supports.edges(v_min, v_max, num_bins, convention, transform)
             # The ratio is the option, not sigma, so that other bins keep the smoothing.
             sigma = sigma_ratio * (edges[1] - edges[0])
-            return HLGauss(jnp.asarray(edges), jnp.asarray(sigma), transform, label_smoothing, convention)
+            head = HLGauss(jnp.asarray(edges), jnp.asarray(sigma), transform, label_smoothing, convention)
+            return head if transform == "identity" else _calibrated(head)
     locations = jnp.asarray(supports.locations(v_min, v_max, num_bins, transform))
     match name:
         case "mse_softmax":

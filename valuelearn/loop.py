@@ -129,16 +129,20 @@ def _functional_iteration(
 
 
 def _functional_chunk(
-    agent: Agent, env: FunctionalEnv, memory: Memory, schedule: Schedule, updates: int, iterations: int
-) -> Callable[[RunState], tuple[RunState, Episodes, Metrics]]:
+    agent: Agent, env: FunctionalEnv, memory: Memory, schedule: Schedule, updates: int
+) -> Callable[[RunState, jax.Array], tuple[RunState, Episodes, Metrics]]:
     iteration = _functional_iteration(agent, env, memory, schedule, updates)
 
-    def chunk(state: RunState) -> tuple[RunState, Episodes, Metrics]:
-        state, (episodes, metrics) = jax.lax.scan(
-            lambda state, _: iteration(state), state, None, length=iterations
-        )
-        total = jax.tree.map(lambda x: x.sum(0), episodes)
-        return state, total, jax.tree.map(lambda x: x.mean(0), metrics)
+    def chunk(state: RunState, iterations: jax.Array) -> tuple[RunState, Episodes, Metrics]:
+        """Any number of iterations, so that the last, shorter chunk is not compiled anew."""
+        totals = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(iteration, state)[1])
+
+        def body(_: jax.Array, carry: tuple) -> tuple:
+            state, now = iteration(carry[0])
+            return state, jax.tree.map(jnp.add, carry[1], now)
+
+        state, (episodes, metrics) = jax.lax.fori_loop(0, iterations, body, (state, totals))
+        return state, episodes, jax.tree.map(lambda x: x / iterations, metrics)
 
     return chunk
 
@@ -181,24 +185,21 @@ def train_functional(
     keys = jnp.stack([jax.random.key(seed) for seed in seeds])
     state = jax.jit(jax.vmap(lambda key: init_functional(agent, env, memory, key)))(keys)
     vector_steps = schedule.steps_per_iteration * env.spec.num_envs
-    warmup = -(-schedule.warmup_steps // vector_steps)
+    warmup, total = (-(-steps // vector_steps) for steps in (schedule.warmup_steps, schedule.total_steps))
     per_chunk = max(schedule.chunk_steps // vector_steps, 1)
-    total = -(-schedule.total_steps // vector_steps)
 
-    def phase(updates: int, iterations: int, state: RunState) -> tuple[Callable, float]:
-        chunk = jax.vmap(_functional_chunk(agent, env, memory, schedule, updates, iterations))
-        return _compiled(chunk, state, donate=(0,))
+    def phase(updates: int, state: RunState) -> tuple[Callable, float]:
+        chunk = jax.vmap(_functional_chunk(agent, env, memory, schedule, updates), (0, None))
+        return _compiled(chunk, state, 1, donate=(0,))
 
-    if warmup:
-        collect, seconds = phase(0, warmup, state)
-        state, episodes, metrics = collect(state)
-        yield Chunk(state, _metrics(state, episodes, metrics), seconds)
-    chunks = max(-(-(total - warmup) // per_chunk), 0)
-    learn, seconds = phase(schedule.updates_per_iteration, per_chunk, state)
-    for _ in range(chunks):
-        state, episodes, metrics = learn(state)
-        yield Chunk(state, _metrics(state, episodes, metrics), seconds)
-        seconds = 0.0
+    for first, end, updates in ((0, min(warmup, total), 0), (warmup, total, schedule.updates_per_iteration)):
+        if first >= end:
+            continue
+        run, seconds = phase(updates, state)
+        for start in range(first, end, per_chunk):
+            state, episodes, metrics = run(state, min(per_chunk, end - start))
+            yield Chunk(state, _metrics(state, episodes, metrics), seconds)
+            seconds = 0.0
 
 
 def train_host(

@@ -43,10 +43,7 @@ class ReplayState(NamedTuple):
 
 def bytes_needed(spec: EnvSpec, capacity: int) -> int:
     """Bytes that a replay of `capacity` steps allocates, priorities aside (they take 4 a step)."""
-    pixels = 1
-    for size in spec.obs_shape:
-        pixels *= size
-    return capacity * (pixels // spec.frame_stack * spec.obs_dtype.itemsize + 15)
+    return capacity * (spec.bytes_per_obs // spec.frame_stack + 15)
 
 
 def _set_priorities(state: Priorities, index: jax.Array, value: jax.Array) -> Priorities:

@@ -7,6 +7,7 @@ Words: `obs action reward discount next_obs value out target`. A `discount` of 0
 episode *terminated*; a time limit (`last` with a discount of 1) bootstraps.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -30,6 +31,11 @@ class EnvSpec(NamedTuple):
     num_envs: int
     frame_stack: int = 1
     frames_per_step: int = 1  # Emulator frames in one agent step: the unit of `env_frames`.
+
+    @property
+    def bytes_per_obs(self) -> int:
+        """Bytes of one whole observation."""
+        return math.prod(self.obs_shape) * self.obs_dtype.itemsize
 
 
 class Timestep(NamedTuple):

@@ -1,0 +1,1 @@
+"""Figures: ablations, reproductions, speed. Results are committed beside the scripts."""

@@ -1,0 +1,224 @@
+"""What a run leaves behind and what it shows meanwhile.
+
+A run folder holds `config.yaml` (every value written out), `versions.json`, `metrics.csv` (what
+the seed determines), `timing.csv` (what the machine determines), TensorBoard events, `curve.png`
+and the final parameters. Files are flushed at every row.
+"""
+
+import csv
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import imageio.v2 as imageio
+import jax
+import numpy as np
+import rich.console
+import rich.progress
+import tensorboardX
+
+from valuelearn.errors import UserError
+
+METRICS = (
+    "seed",
+    "env_frames",
+    "updates",
+    "episodes",
+    "episode_return",
+    "loss",
+    "value",
+    "clipped_below",
+    "clipped_above",
+    "grad_norm",
+)
+TIMING = ("env_frames", "wall_seconds", "frames_per_second", "compile_seconds")
+_PACKAGES = ("valuelearn", "jax", "jaxlib", "flax", "optax", "gymnasium", "gymnax", "ale-py", "numpy")
+
+
+class RunFolderError(UserError):
+    """A run folder that cannot be made, or is not one."""
+
+
+def versions() -> dict[str, str]:
+    """What the results depend on besides the config: packages, device, Python, git revision."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found["git"] = git.stdout.strip() or "unknown"
+    found["python"] = platform.python_version()
+    found["device"] = jax.devices()[0].device_kind
+    found["backend"] = jax.default_backend()
+    return found
+
+
+class _Table:
+    """A CSV file with fixed columns, flushed at every row."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
+        self._file: TextIO = path.open("w", newline="")
+        self._writer = csv.DictWriter(self._file, columns)
+        self._writer.writeheader()
+
+    def row(self, values: Mapping[str, Any]) -> None:
+        # repr keeps every digit; an unknown value is an empty cell, never "nan".
+        known = {k: v for k, v in values.items() if not (isinstance(v, float) and np.isnan(v))}
+        self._writer.writerow(known)
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: Path, config: str, command: list[str]) -> None:
+        """Make the folder and write what is known before training.
+
+        Raises:
+            RunFolderError: where the folder exists and holds something, or cannot be made.
+        """
+        self.path = path
+        try:
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise RunFolderError(f"{path}: exists already; name another folder with --run")
+            path.mkdir(parents=True, exist_ok=True)
+            (path / "config.yaml").write_text(config)
+            (path / "versions.json").write_text(json.dumps({"command": command, **versions()}, indent=1))
+            self._metrics = _Table(path / "metrics.csv", METRICS)
+            self._timing = _Table(path / "timing.csv", TIMING)
+            self._events = tensorboardX.SummaryWriter(str(path / "tensorboard"))
+        except OSError as error:
+            raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from None
+
+    def metrics(self, row: Mapping[str, float]) -> None:
+        """One row of what the seed determines."""
+        self._metrics.row(row)
+        for name, value in row.items():
+            if name not in ("seed", "env_frames") and np.isfinite(value):
+                self._events.add_scalar(f"seed_{row['seed']}/{name}", value, row["env_frames"])
+
+    def timing(self, row: Mapping[str, float]) -> None:
+        """One row of what the machine determines."""
+        self._timing.row(row)
+
+    def close(self) -> None:
+        """Flush and close every file."""
+        self._metrics.close()
+        self._timing.close()
+        self._events.close()
+
+
+class Progress:
+    """A progress bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, total_frames: int) -> None:
+        """Start the clock."""
+        self._console = rich.console.Console(file=sys.stderr)
+        self._bar = rich.progress.Progress(
+            rich.progress.BarColumn(24),
+            rich.progress.TaskProgressColumn(),
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("compiling", total=total_frames)
+        self._start = time.perf_counter()
+        self._compile_seconds = 0.0
+        self._frames = 0
+        self._bar.start()
+
+    def chunk(self, frames: int, summary: Mapping[str, float], compile_seconds: float) -> dict[str, float]:
+        """Show one chunk; returns its row of timing. Compilation does not count as training time."""
+        self._compile_seconds += compile_seconds
+        wall = time.perf_counter() - self._start
+        rate = frames / max(wall - self._compile_seconds, 1e-9)
+        clipped = summary.get("clipped_below", np.nan) + summary.get("clipped_above", np.nan)
+        parts = {
+            "frames": f"{frames:,}",
+            "updates": f"{summary['updates']:,.0f}",
+            "return": _number(summary["episode_return"]),
+            "loss": _number(summary.get("loss", np.nan)),
+            "clipped": "-" if np.isnan(clipped) else f"{clipped:.1%}",
+            "frames/s": f"{rate:,.0f}",
+            "compile": f"{self._compile_seconds:.0f}s",
+        }
+        text = "  ".join(f"{name} {value}" for name, value in parts.items())
+        self._bar.update(self._task, completed=frames, description=text)
+        if not self._console.is_terminal:
+            print(text, file=sys.stderr, flush=True)
+        row = {"env_frames": frames, "wall_seconds": wall, "frames_per_second": rate}
+        return {**row, "compile_seconds": compile_seconds}
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._bar.stop()
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.4g}"
+
+
+def write_animation(file: Path, frames: list[np.ndarray], seconds_per_frame: float = 1 / 15) -> None:
+    """Write pictures [H, W, 3] u8 as an animation in the format of the file's suffix.
+
+    Raises:
+        RunFolderError: where the suffix names no such format or the file cannot be written.
+    """
+    try:
+        imageio.mimwrite(file, frames, duration=1000 * seconds_per_frame, loop=0)
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{file}: cannot be written ({str(error).splitlines()[0]})") from None
+
+
+def read_metrics(run: Path) -> dict[str, np.ndarray]:
+    """The columns of a run's `metrics.csv`, f64[rows] each; an empty cell is NaN.
+
+    Raises:
+        RunFolderError: where the file is missing, or a line of it is not what `RunFolder` writes.
+    """
+    path = run / "metrics.csv"
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise RunFolderError(f"{run}: is not a run folder ({path.name}: {error.strerror})") from None
+    columns: dict[str, np.ndarray] = {}
+    for name in METRICS:
+        try:
+            columns[name] = np.array([float(row[name]) if row[name] else np.nan for row in rows])
+        except (KeyError, TypeError, ValueError):
+            raise RunFolderError(f"{path}: the column {name!r} is missing or holds no numbers") from None
+    return columns
+
+
+def per_million_frames(metrics: Mapping[str, np.ndarray]) -> dict[int, float]:
+    """Mean training return of the episodes that ended in each whole million frames, all seeds together.
+
+    The statistic that Dopamine publishes: keys are 1, 2, ... millions.
+    """
+    million = np.ceil(metrics["env_frames"] / 1e6).astype(int)
+    whole = int(metrics["env_frames"].max(initial=0) // 1e6)
+    means = {}
+    for index in range(1, whole + 1):
+        chosen = (million == index) & (metrics["episodes"] > 0)
+        if chosen.any():
+            means[index] = np.average(metrics["episode_return"][chosen], weights=metrics["episodes"][chosen])
+    return means

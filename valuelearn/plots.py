@@ -1,0 +1,77 @@
+"""Learning curves as pictures."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # No display is needed, or looked for.
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from valuelearn import logs
+
+
+def _smooth(values: np.ndarray, weights: np.ndarray, width: int) -> np.ndarray:
+    """Running weighted mean over `width` rows; NaN where no episode ended."""
+    kernel = np.ones(width)
+    total = np.convolve(np.where(weights > 0, values, 0.0) * weights, kernel)[: len(values)]
+    weight = np.convolve(weights, kernel)[: len(values)]
+    return np.divide(total, weight, out=np.full(len(values), np.nan), where=weight > 0)
+
+
+def read_reference(path: Path, game: str, agent: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Frames, mean and standard deviation of a published curve (one row per million frames)."""
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["game"] == game and row["agent"] == agent]
+    if not rows:
+        return None
+    columns = ("million_frames", "mean_return", "std")
+    frames, mean, std = (np.array([float(row[name]) for row in rows]) for name in columns)
+    return frames * 1e6, mean, std
+
+
+def curves(
+    runs: Sequence[Path],
+    file: Path,
+    title: str,
+    reference: tuple[str, np.ndarray, np.ndarray, np.ndarray] | None = None,
+) -> None:
+    """Draw training return against environment frames, a thin line a seed and a thick one their mean.
+
+    `reference` is a label and the frames, means and standard deviations of a published curve.
+    """
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    furthest = 0.0
+    for run in runs:
+        metrics = logs.read_metrics(run)
+        seeds = np.unique(metrics["seed"])
+        lines = []
+        for seed in seeds:
+            chosen = metrics["seed"] == seed
+            width = max(chosen.sum() // 40, 1)
+            smooth = _smooth(metrics["episode_return"][chosen], metrics["episodes"][chosen], width)
+            lines.append((metrics["env_frames"][chosen], smooth))
+            furthest = max(furthest, metrics["env_frames"][chosen].max(initial=0))
+        (line,) = axes.plot(
+            lines[0][0], np.mean([values for _, values in lines], axis=0), linewidth=2, label=run.name
+        )
+        if len(seeds) > 1:
+            for frames, values in lines:
+                axes.plot(frames, values, color=line.get_color(), alpha=0.3, linewidth=0.8)
+    if reference is not None:
+        label, frames, mean, std = reference
+        shown = frames <= max(furthest, frames[0])
+        axes.errorbar(
+            # A published point is the mean over the million frames that end there.
+            frames[shown] - 5e5, mean[shown], std[shown], color="black", marker="o", capsize=3,
+            linewidth=1, label=label,
+        )
+    axes.set(xlabel="environment frames", ylabel="training return", title=title)
+    axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter())
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(file, dpi=150)
+    plt.close(figure)
