@@ -8,11 +8,11 @@ A head is a small frozen dataclass of pure functions. `target` takes one transit
     loss = head.loss(out, target)
 
 Heads for the mean (`mse`, `huber`, `mse_softmax`, `two_hot`, `hl_gauss`) send their value through the
-backup and encode it; heads for the whole law (`c51`, `qr`, `iqn`) send every atom.
+backup and `encode` it; heads for the whole law (`c51`, `qr`, `iqn`) send every atom.
 """
 
 import dataclasses
-import functools
+from dataclasses import field
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import jax
@@ -23,7 +23,7 @@ from valuelearn import projections, supports
 from valuelearn.backups import Backup
 
 register = jax.tree_util.register_dataclass
-static = functools.partial(dataclasses.field, metadata={"static": True})
+_STATIC = {"static": True}  # Part of the compiled function, not an array.
 
 
 class Head(Protocol):
@@ -40,7 +40,7 @@ class Head(Protocol):
         """Network outputs N per action."""
 
     @property
-    def bounds(self) -> tuple[jax.Array, jax.Array]:
+    def bounds(self) -> tuple[jax.Array | float, jax.Array | float]:
         """Ends of the support in return units; infinite where there is none."""
 
     def value(self, out: jax.Array) -> jax.Array:
@@ -68,21 +68,9 @@ def clipped(head: Head, next_out: jax.Array, backup: Backup) -> jax.Array:
     return supports.clipped_mass(backup(returns), probabilities, low, high)
 
 
-_UNBOUNDED = (-jnp.inf, jnp.inf)
-
-
 def _wide(out: jax.Array) -> jax.Array:
     # At least float32, whatever the network computed in: bf16 has 3 digits, a return more.
     return out.astype(jnp.promote_types(out.dtype, jnp.float32))
-
-
-def _expectation(out: jax.Array, locations: jax.Array) -> jax.Array:
-    return (jax.nn.softmax(out.astype(locations.dtype)) * locations).sum(-1)
-
-
-def _mix_logits(out: jax.Array, policy: jax.Array) -> jax.Array:
-    # Probabilities are averaged, never logits.
-    return jax.nn.logsumexp(jax.nn.log_softmax(_wide(out)), axis=-2, b=policy[..., None])
 
 
 def _cross_entropy(out: jax.Array, probabilities: jax.Array) -> jax.Array:
@@ -94,17 +82,27 @@ def _smooth(probabilities: jax.Array, amount: float) -> jax.Array:
     return (1.0 - amount) * probabilities + amount / probabilities.shape[-1]
 
 
-class _MeanTarget:
-    """The scalar target of heads that model only the mean."""
+class _MeanHead:
+    """A head whose targets are scalars, put into the form of its loss by `encode`."""
 
     distributional: ClassVar[bool] = False
 
-    def _backed_up(self: Any, next_out: jax.Array, backup: Backup) -> jax.Array:
-        return jax.lax.stop_gradient(backup(self.value(next_out)))
+    def target(self: Any, next_out: jax.Array, backup: Backup) -> jax.Array:
+        """The backed-up value, encoded."""
+        return self.encode(jax.lax.stop_gradient(backup(self.value(next_out))))
 
 
-class _SoftmaxOutput:
-    """Reading an output of logits over `locations` [N], in return units."""
+class _UnboundedHead:
+    """A head without a support."""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """None: infinite."""
+        return -jnp.inf, jnp.inf
+
+
+class _SoftmaxHead:
+    """A head whose output is logits over `locations` [N], in return units."""
 
     @property
     def size(self: Any) -> int:
@@ -118,7 +116,7 @@ class _SoftmaxOutput:
 
     def value(self: Any, out: jax.Array) -> jax.Array:
         """Expected return [...]."""
-        return _expectation(out, self.locations)
+        return (jax.nn.softmax(out.astype(self.locations.dtype)) * self.locations).sum(-1)
 
     def atoms(self: Any, out: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The locations and their probabilities."""
@@ -126,29 +124,24 @@ class _SoftmaxOutput:
         return jnp.broadcast_to(self.locations, probabilities.shape), probabilities
 
     def mix(self, out: jax.Array, policy: jax.Array) -> jax.Array:
-        """Logits of the mixture of the actions' laws."""
-        return _mix_logits(out, policy)
+        """Logits of the mixture of the actions' laws: probabilities are averaged, never logits."""
+        return jax.nn.logsumexp(jax.nn.log_softmax(_wide(out)), axis=-2, b=policy[..., None])
 
 
 @register
 @dataclasses.dataclass(frozen=True)
-class Scalar(_MeanTarget):
+class Scalar(_MeanHead, _UnboundedHead):
     """The value itself, by squared or Huber error.
 
     The square has no factor 1/2 (as in Dopamine); Huber's loss has, and `delta` is in return units.
     """
 
-    delta: float | None = static(default=None)  # None: squared error.
+    delta: float | None = field(default=None, metadata=_STATIC)  # None: squared error.
 
     @property
     def size(self) -> int:
         """One output."""
         return 1
-
-    @property
-    def bounds(self) -> tuple[jax.Array, jax.Array]:
-        """None: infinite."""
-        return _UNBOUNDED
 
     def value(self, out: jax.Array) -> jax.Array:
         """The output, its last axis dropped."""
@@ -162,9 +155,9 @@ class Scalar(_MeanTarget):
         """The policy's expected value."""
         return (policy[..., None] * out).sum(-2)
 
-    def target(self, next_out: jax.Array, backup: Backup) -> jax.Array:
-        """The backed-up value []."""
-        return self._backed_up(next_out, backup)
+    def encode(self, value: jax.Array) -> jax.Array:
+        """The target itself [...]."""
+        return value
 
     def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
         """Squared or Huber error [...]."""
@@ -174,7 +167,7 @@ class Scalar(_MeanTarget):
 
 @register
 @dataclasses.dataclass(frozen=True)
-class SoftmaxScalar(_MeanTarget, _SoftmaxOutput):
+class SoftmaxScalar(_MeanHead, _SoftmaxHead):
     """Squared error on the expectation of a softmax: the ablation of Farebrother et al. (2024), 5.1.1.
 
     The target is a scalar and is not clipped, so values beyond the locations cannot be fitted.
@@ -182,9 +175,9 @@ class SoftmaxScalar(_MeanTarget, _SoftmaxOutput):
 
     locations: jax.Array  # f32[N], return units.
 
-    def target(self, next_out: jax.Array, backup: Backup) -> jax.Array:
-        """The backed-up value []."""
-        return self._backed_up(next_out, backup)
+    def encode(self, value: jax.Array) -> jax.Array:
+        """The target itself [...]."""
+        return value
 
     def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
         """Squared error [...]."""
@@ -193,19 +186,15 @@ class SoftmaxScalar(_MeanTarget, _SoftmaxOutput):
 
 @register
 @dataclasses.dataclass(frozen=True)
-class TwoHot(_MeanTarget, _SoftmaxOutput):
+class TwoHot(_MeanHead, _SoftmaxHead):
     """Value as a softmax over locations, fitted to the two around a scalar target."""
 
     locations: jax.Array  # f32[N], return units.
-    label_smoothing: float = static(default=0.0)  # Share of target mass spread evenly.
+    label_smoothing: float = field(default=0.0, metadata=_STATIC)  # Share of target mass spread evenly.
 
     def encode(self, value: jax.Array) -> jax.Array:
         """Probabilities [..., N] of scalar targets [...], clipped to the support."""
         return _smooth(projections.two_hot(value, self.locations), self.label_smoothing)
-
-    def target(self, next_out: jax.Array, backup: Backup) -> jax.Array:
-        """Probabilities [N] of the backed-up value."""
-        return self.encode(self._backed_up(next_out, backup))
 
     def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
         """Cross-entropy [...] in nats; its floor is the target's entropy."""
@@ -214,7 +203,7 @@ class TwoHot(_MeanTarget, _SoftmaxOutput):
 
 @register
 @dataclasses.dataclass(frozen=True)
-class HLGauss(_MeanTarget, _SoftmaxOutput):
+class HLGauss(_MeanHead, _SoftmaxHead):
     """Value as a softmax over bins, fitted to Gaussian-smeared scalar targets.
 
     Imani & White (2018), eq. 6; Farebrother et al. (2024), app. A. Targets are clipped to
@@ -224,9 +213,9 @@ class HLGauss(_MeanTarget, _SoftmaxOutput):
 
     edges: jax.Array  # f32[N + 1], transformed coordinate.
     sigma: jax.Array  # f32[], transformed coordinate.
-    transform: supports.TransformName = static(default="identity")
-    label_smoothing: float = static(default=0.0)  # Share of target mass spread evenly.
-    convention: supports.Convention = static(default="edges")  # Which of them v_min and v_max are.
+    transform: supports.TransformName = field(default="identity", metadata=_STATIC)
+    label_smoothing: float = field(default=0.0, metadata=_STATIC)  # Share of target mass spread evenly.
+    convention: supports.Convention = field(default="edges", metadata=_STATIC)  # Where v_min and v_max are.
     # f32[K], return units: what encoded targets read as, at K even steps from end to end of the
     # transformed coordinate. Only for a transform, which is bent within a bin: without it, a value
     # would grow by up to several per cent each time it is encoded and read.
@@ -263,10 +252,6 @@ class HLGauss(_MeanTarget, _SoftmaxOutput):
             value = jnp.interp(value, self.readings, steps)
         return _smooth(projections.hl_gauss(value, self.edges, self.sigma), self.label_smoothing)
 
-    def target(self, next_out: jax.Array, backup: Backup) -> jax.Array:
-        """Bin probabilities [N] of the backed-up value."""
-        return self.encode(self._backed_up(next_out, backup))
-
     def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
         """Cross-entropy [...] in nats; its floor is the target's entropy."""
         return _cross_entropy(out, target)
@@ -281,7 +266,7 @@ def _calibrated(head: HLGauss) -> HLGauss:
 
 @register
 @dataclasses.dataclass(frozen=True)
-class Categorical(_SoftmaxOutput):
+class Categorical(_SoftmaxHead):
     """The law of the return as a softmax over fixed atoms: C51 (Bellemare et al., 2017)."""
 
     locations: jax.Array  # f32[N], return units.
@@ -312,22 +297,17 @@ def _quantile_huber(
 
 @register
 @dataclasses.dataclass(frozen=True)
-class Quantile:
+class Quantile(_UnboundedHead):
     """The law of the return as N equally likely quantiles: QR-DQN (Dabney et al., 2018)."""
 
-    num_quantiles: int = static()
-    kappa: float = static(default=1.0)  # Half-width of the quadratic part, return units.
+    num_quantiles: int = field(metadata=_STATIC)
+    kappa: float = field(default=1.0, metadata=_STATIC)  # Half-width of the quadratic part, return units.
     distributional: ClassVar[bool] = True
 
     @property
     def size(self) -> int:
         """Quantiles N."""
         return self.num_quantiles
-
-    @property
-    def bounds(self) -> tuple[jax.Array, jax.Array]:
-        """None: infinite."""
-        return _UNBOUNDED
 
     def value(self, out: jax.Array) -> jax.Array:
         """Mean of the quantiles [...]."""
@@ -352,26 +332,21 @@ class Quantile:
 
 @register
 @dataclasses.dataclass(frozen=True)
-class ImplicitQuantile:
+class ImplicitQuantile(_UnboundedHead):
     """The quantile function of the return at sampled fractions: IQN (Dabney et al., 2018b).
 
     An output is K quantiles followed by the K fractions they stand for: N = 2 K. K may differ
     between learning and acting, so it is read from the output.
     """
 
-    num_fractions: int = static()  # Drawn for each update, of both predictions and targets.
-    kappa: float = static(default=1.0)  # Half-width of the quadratic part, return units.
+    num_fractions: int = field(metadata=_STATIC)  # Drawn for each update, of both predictions and targets.
+    kappa: float = field(default=1.0, metadata=_STATIC)  # Half-width of the quadratic part, return units.
     distributional: ClassVar[bool] = True
 
     @property
     def size(self) -> int:
         """Quantiles and fractions while learning."""
         return 2 * self.num_fractions
-
-    @property
-    def bounds(self) -> tuple[jax.Array, jax.Array]:
-        """None: infinite."""
-        return _UNBOUNDED
 
     def value(self, out: jax.Array) -> jax.Array:
         """Mean of the quantiles [...]."""
