@@ -21,7 +21,7 @@ from agents.parts import (
     epsilon_greedy,
 )
 from valuelearn import backups, heads, replay
-from valuelearn.config import Section
+from valuelearn.config import Misfit, Section
 from valuelearn.types import Agent, EnvSpec, LearnerState, Metrics, Sample
 
 
@@ -91,30 +91,39 @@ class DQNConfig(Section):
     def _possible(self) -> "DQNConfig":
         self.objective.check_head("objective", self.head)
         if self.munchausen is not None and self.double:
-            raise ValueError("double and munchausen exclude each other: soft targets choose no action")
+            reason = "it does not go with munchausen, whose soft targets choose no action; drop one of them"
+            raise Misfit("double", True, reason, "munchausen")
         if self.munchausen is not None and self.objective.name != "mean":
-            raise ValueError("munchausen needs the objective mean: its policy is a softmax over means")
+            reason = "munchausen needs the mean, as its policy is a softmax over means"
+            raise Misfit("objective.name", self.objective.name, reason, "munchausen")
         if self.munchausen is not None and self.replay.n_step > 1:
-            raise ValueError("munchausen needs replay.n_step 1: its term is that of one action")
+            reason = "munchausen needs 1, as its term is that of one action"
+            raise Misfit("replay.n_step", self.replay.n_step, reason, "munchausen")
         return self
 
     def check(self, num_envs: int, collect_steps: int) -> None:
         """Refuse sizes that do not fit together.
 
         Raises:
-            ValueError: naming the two that do not.
+            Misfit: naming those that do not.
         """
         steps = num_envs * collect_steps
         if steps % self.update_period_steps:
-            raise ValueError(
-                f"env.num_envs x train.collect_steps is {steps} agent steps, which must be a multiple of "
-                f"agent.update_period_steps, {self.update_period_steps}"
+            raise Misfit(
+                "agent.update_period_steps",
+                self.update_period_steps,
+                f"a divisor of env.num_envs x train.collect_steps = {num_envs} x {collect_steps} is wanted",
+                "env.num_envs",
+                "train.collect_steps",
             )
         least = num_envs * (self.replay.n_step + 2)
         if self.replay.warmup_steps < least:
-            raise ValueError(
-                f"agent.replay.warmup_steps is {self.replay.warmup_steps}; {num_envs} environments and "
-                f"n_step {self.replay.n_step} need at least {least}"
+            raise Misfit(
+                "agent.replay.warmup_steps",
+                self.replay.warmup_steps,
+                f"env.num_envs x (agent.replay.n_step + 2) = {least} or more is wanted",
+                "agent.replay.n_step",
+                "env.num_envs",
             )
 
 
@@ -139,7 +148,8 @@ def make(config: DQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         return scores(network.apply(state.params, obs)).argmax(-1).astype(jnp.int32)
 
     def act(state: LearnerState, obs: jax.Array, key: jax.Array, env_steps: jax.Array) -> jax.Array:
-        return epsilon_greedy(greedy(state, obs), epsilon(env_steps), spec.num_actions, key)
+        share = jnp.where(env_steps < config.replay.warmup_steps, 1.0, epsilon(env_steps))
+        return epsilon_greedy(greedy(state, obs), share, spec.num_actions, key)
 
     def target(
         next_target: jax.Array,
@@ -194,13 +204,14 @@ def make(config: DQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
             "value": value,
             "clipped_below": clipped[0],
             "clipped_above": clipped[1],
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
         }
         return LearnerState(params, target_params, opt_state, key, updates), metrics, losses
 
+    end = config.replay.importance_exponent_end
     importance_exponent = optax.linear_schedule(
         config.replay.importance_exponent,
-        config.replay.importance_exponent_end or config.replay.importance_exponent,
+        config.replay.importance_exponent if end is None else end,
         total_steps,
     )
     memory = replay.replay(

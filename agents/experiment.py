@@ -2,14 +2,15 @@
 
 from typing import Annotated, NamedTuple
 
-from pydantic import Field, model_validator
+import jax
+from pydantic import Field, field_validator, model_validator
 
 import envs
 from agents import dqn, pqn
 from agents.parts import Algorithm
-from valuelearn.config import Section
+from valuelearn.config import Misfit, Section
 from valuelearn.loop import Schedule
-from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv
+from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, LearnerState
 
 
 class EnvConfig(Section):
@@ -17,8 +18,8 @@ class EnvConfig(Section):
 
     id: str = "minatar/breakout"
     """`minatar/<game>`, `classic/<name>`, `atari/<game>` or `gym/<gymnasium id>`."""
-    num_envs: Annotated[int, Field(gt=0)] = 1
-    """Copies stepped together."""
+    num_envs: Annotated[int, Field(gt=0, le=65_536)] = 1
+    """Copies stepped together; at most 1,024 of environments outside the compiled loop."""
     sticky_actions: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Probability that an Atari game repeats the last action instead of the chosen one."""
     noop_max: Annotated[int, Field(ge=0)] = 0
@@ -30,21 +31,30 @@ class EnvConfig(Section):
     max_episode_frames: Annotated[int, Field(gt=0)] = 108_000
     """Emulator frames after which an Atari game is truncated; 108,000 are 27,000 agent steps."""
 
-    @model_validator(mode="after")
-    def _known(self) -> "EnvConfig":
-        envs.check(self.id)
-        return self
+    # A field's validator: it is not run on the default, for which no extra need be installed.
+    @field_validator("id")
+    @classmethod
+    def _known(cls, id: str) -> str:
+        envs.check(id)
+        return id
 
     def make(self, num_envs: int | None = None) -> FunctionalEnv | HostEnv:
-        """The environment, with another number of copies where given."""
+        """The environment, with another number of copies where given.
+
+        Raises:
+            Misfit: where it cannot be made here, or no agent here can play it.
+        """
         options = self.model_dump(exclude={"id", "num_envs"})
-        return envs.make(self.id, num_envs=num_envs or self.num_envs, atari=envs.AtariOptions(**options))
+        try:
+            return envs.make(self.id, num_envs=num_envs or self.num_envs, atari=envs.AtariOptions(**options))
+        except envs.UnknownEnvironmentError as error:
+            raise Misfit("env.id", self.id, str(error)) from error
 
 
 class TrainConfig(Section):
     """How long, how often, and from which seed."""
 
-    env_frames: Annotated[int, Field(gt=0)] = 1_000_000
+    env_frames: Annotated[int, Field(gt=0, lt=2**31)] = 1_000_000
     """Environment frames to train for: 4 per agent step in Atari, 1 elsewhere."""
     log_frames: Annotated[int, Field(gt=0)] = 50_000
     """Environment frames between two rows of metrics."""
@@ -52,14 +62,14 @@ class TrainConfig(Section):
     """Vector steps between two rounds of updates."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Fixes every random number of the run."""
-    seeds: Annotated[int, Field(gt=0)] = 1
+    seeds: Annotated[int, Field(gt=0, le=1_024)] = 1
     """Runs trained at once, from `seed` upwards; only for environments inside the compiled loop."""
 
 
 class EvaluationConfig(Section):
     """Greedy evaluation after training and by `valuelearn evaluate`."""
 
-    episodes: Annotated[int, Field(ge=0)] = 100
+    episodes: Annotated[int, Field(ge=0, le=65_536)] = 100
     """Whole episodes played; 0 for none after training."""
     epsilon: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of random actions."""
@@ -79,11 +89,14 @@ class ExperimentConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "ExperimentConfig":
-        if self.train.seeds > 1 and not envs.is_functional(self.env.id):
-            raise ValueError(
-                f"train.seeds is {self.train.seeds}, but {self.env.id} runs outside the compiled loop; "
-                "train one seed at a time there"
-            )
+        if not envs.is_functional(self.env.id):
+            outside = f"{self.env.id} runs outside the compiled loop, where"
+            if self.train.seeds > 1:
+                reason = f"{outside} one seed is trained at a time"
+                raise Misfit("train.seeds", self.train.seeds, reason, "env.id")
+            if self.env.num_envs > 1024:
+                reason = f"{outside} at most 1024 copies are stepped together"
+                raise Misfit("env.num_envs", self.env.num_envs, reason, "env.id")
         self.agent.check(self.env.num_envs, self.train.collect_steps)
         return self
 
@@ -94,24 +107,51 @@ class Experiment(NamedTuple):
     env: FunctionalEnv | HostEnv
     algorithm: Algorithm
     schedule: Schedule
+    learner: LearnerState  # Shapes and types alone, of one seed's.
 
 
 def make_algorithm(config: ExperimentConfig, spec: EnvSpec) -> Algorithm:
-    """The agent and its memory, for environments of that shape."""
+    """The agent and its memory, for environments of that shape.
+
+    Raises:
+        Misfit: for a replay too small for them, or a network that cannot read their observations.
+    """
+    config.agent.network.check(spec.obs_shape)
     module = {"dqn": dqn, "pqn": pqn}[config.agent.name]
     total_steps = config.train.env_frames // spec.frames_per_step
-    return module.make(config.agent, spec, total_steps, config.train.collect_steps)
+    try:
+        return module.make(config.agent, spec, total_steps, config.train.collect_steps)
+    except ValueError as error:
+        if not isinstance(config.agent, dqn.DQNConfig):
+            raise
+        # The replay's: the one size that depends on the shape of the environment.
+        found = config.agent.replay.capacity
+        raise Misfit("agent.replay.capacity", found, str(error), "env.num_envs") from error
+
+
+def abstract_learner(algorithm: Algorithm, spec: EnvSpec) -> LearnerState:
+    """The shapes and types of one seed's learner, without making it."""
+    obs = jax.ShapeDtypeStruct((spec.num_envs, *spec.obs_shape), spec.obs_dtype)
+    return jax.eval_shape(algorithm.agent.init, jax.random.key(0), obs)
 
 
 def make(config: ExperimentConfig) -> Experiment:
-    """Build the environment, the agent and its memory."""
+    """Build the environment, the agent and its memory; nothing large is allocated.
+
+    Raises:
+        Misfit: for what the config asks and the environment does not allow.
+    """
     env = config.env.make()
-    algorithm = make_algorithm(config, env.spec)
+    spec = env.spec
+    if config.train.env_frames < spec.frames_per_step:
+        reason = f"one step of {config.env.id} takes {spec.frames_per_step} frames"
+        raise Misfit("train.env_frames", config.train.env_frames, reason, "env.id")
+    algorithm = make_algorithm(config, spec)
     schedule = Schedule(
-        total_steps=config.train.env_frames // env.spec.frames_per_step,
+        total_steps=config.train.env_frames // spec.frames_per_step,
         warmup_steps=algorithm.warmup_steps,
         steps_per_iteration=config.train.collect_steps,
         updates_per_iteration=algorithm.updates_per_iteration,
-        chunk_steps=config.train.log_frames // env.spec.frames_per_step,
+        chunk_steps=config.train.log_frames // spec.frames_per_step,
     )
-    return Experiment(env, algorithm, schedule)
+    return Experiment(env, algorithm, schedule, abstract_learner(algorithm, spec))

@@ -8,7 +8,7 @@ import optax
 from pydantic import Field, model_validator
 
 from valuelearn import heads, networks, objectives, supports
-from valuelearn.config import Section
+from valuelearn.config import Misfit, Section
 from valuelearn.types import Agent, Memory, Network
 
 
@@ -41,7 +41,7 @@ class HeadConfig(Section):
     @model_validator(mode="after")
     def _ordered(self) -> "HeadConfig":
         if self.v_min >= self.v_max:
-            raise ValueError(f"v_min is {self.v_min}, which must lie below v_max, {self.v_max}")
+            raise Misfit("v_min", self.v_min, f"it must lie below v_max, which is {self.v_max}", "v_max")
         return self
 
     def make(self, name: heads.Name) -> heads.Head:
@@ -56,7 +56,7 @@ class NetworkConfig(Section):
     """What turns an observation into features."""
     hidden: tuple[Annotated[int, Field(gt=0)], ...] = (512,)
     """Units of each dense layer after the torso."""
-    padding: Literal["same", "valid"] = "same"
+    padding: networks.Padding = "same"
     """Padding of the nature torso; `same` is Dopamine's JAX network, 1.7 times the original's work."""
     init: networks.InitName = "xavier_uniform"
     """Initial weights: xavier_uniform in Dopamine's DQN, third_uniform in its C51 and Rainbow,
@@ -71,6 +71,24 @@ class NetworkConfig(Section):
     """Cosine features of a fraction (iqn)."""
     acting_fractions: Annotated[int, Field(gt=0)] = 32
     """Fixed fractions that an action's score averages over (iqn)."""
+
+    def check(self, obs_shape: tuple[int, ...]) -> None:
+        """Refuse a torso that cannot read observations of that shape.
+
+        Raises:
+            Misfit: where it wants images, or larger ones.
+        """
+        if self.torso == "mlp":
+            return
+        key = "agent.network.torso"
+        if len(obs_shape) != 3:
+            reason = f"it reads images, but an observation has the shape {obs_shape}; use mlp"
+            raise Misfit(key, self.torso, reason, "env.id")
+        least = {"minatar": 3, "nature": 36 if self.padding == "valid" else 1, "impala": 1}[self.torso]
+        height, width, _ = obs_shape
+        if min(height, width) < least:
+            reason = f"it reads images of at least {least} x {least}, but these are {height} x {width}"
+            raise Misfit(key, self.torso, reason, "agent.network.padding", "env.id")
 
     def make(self, num_actions: int, head: heads.Head) -> Network:
         """The network for that many actions and that head."""
@@ -119,16 +137,14 @@ class ObjectiveConfig(Section):
         return objectives.Mean() if self.name == "mean" else objectives.CVaR(self.tau)
 
     def check_head(self, key: str, head: heads.Name) -> None:
-        """Refuse an objective that the head cannot serve.
+        """Refuse an objective that the head cannot serve; `key` is that of the objective beside `head`.
 
         Raises:
-            ValueError: where the objective needs the whole law and the head knows only the mean.
+            Misfit: where the objective needs the whole law and the head knows only the mean.
         """
         if not self.make().linear and not heads.make(head).distributional:
-            raise ValueError(
-                f"{key}.name is {self.name!r}, which needs the return's whole law, but the head "
-                f"{head!r} models only its mean; use c51, qr or iqn"
-            )
+            reason = f"{self.name} needs the return's whole law, but the head {head} models only its mean; "
+            raise Misfit(f"{key}.name", self.name, f"{reason}use the head c51, qr or iqn", "head")
 
 
 class ExplorationConfig(Section):

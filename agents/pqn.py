@@ -19,8 +19,8 @@ from agents.parts import (
     OptimizerConfig,
     epsilon_greedy,
 )
-from valuelearn import backups, heads, replay
-from valuelearn.config import Section
+from valuelearn import heads, replay, supports
+from valuelearn.config import Misfit, Section
 from valuelearn.loop import empty_trajectory
 from valuelearn.types import Agent, EnvSpec, LearnerState, Metrics, Trajectory
 
@@ -52,22 +52,24 @@ class PQNConfig(Section):
     @model_validator(mode="after")
     def _possible(self) -> "PQNConfig":
         if heads.make(self.head).distributional:
-            raise ValueError(
-                f"head is {self.head!r}, which learns a whole law, but pqn's lambda-return is a scalar; "
-                "use mse, huber, mse_softmax, two_hot or hl_gauss"
-            )
+            mend = "use mse, huber, mse_softmax, two_hot or hl_gauss"
+            reason = f"it learns a whole law, but pqn's lambda-return is a scalar; {mend}"
+            raise Misfit("head", self.head, reason, "name")
         return self
 
     def check(self, num_envs: int, collect_steps: int) -> None:
         """Refuse sizes that do not fit together.
 
         Raises:
-            ValueError: where a rollout does not split into the minibatches.
+            Misfit: where a rollout does not split into the minibatches.
         """
         if num_envs * collect_steps % self.minibatches:
-            raise ValueError(
-                f"env.num_envs x train.collect_steps is {num_envs * collect_steps} transitions, which must "
-                f"be a multiple of agent.minibatches, {self.minibatches}"
+            raise Misfit(
+                "agent.minibatches",
+                self.minibatches,
+                f"a divisor of env.num_envs x train.collect_steps = {num_envs} x {collect_steps} is wanted",
+                "env.num_envs",
+                "train.collect_steps",
             )
 
 
@@ -110,17 +112,15 @@ def make(config: PQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
     def act(state: LearnerState, obs: jax.Array, key: jax.Array, env_steps: jax.Array) -> jax.Array:
         return epsilon_greedy(greedy(state, obs), epsilon(env_steps), spec.num_actions, key)
 
-    def loss(params: Any, obs: jax.Array, action: jax.Array, returns: jax.Array) -> tuple[jax.Array, Any]:
+    def loss(
+        params: Any, obs: jax.Array, action: jax.Array, returns: jax.Array, valid: jax.Array
+    ) -> tuple[jax.Array, Any]:
         out = network.apply(params, obs)
         taken = jax.vmap(lambda out, action: out[action])(out, action)
-
-        # The return is whole: it goes through a backup from which nothing follows.
-        def target(out: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
-            backup = backups.summed(value, jnp.zeros_like(value))
-            return head.target(out, backup), heads.clipped(head, out, backup)
-
-        targets, clipped = jax.vmap(target)(taken, returns)
-        return head.loss(taken, targets).mean(), (head.value(taken).mean(), clipped.mean(0))
+        targets = head.encode(returns)
+        clipped = supports.clipped_mass(returns[:, None], jnp.ones(1), *head.bounds)
+        # A step on which the environment only reset itself teaches nothing.
+        return (valid * head.loss(taken, targets)).mean(), (head.value(taken).mean(), clipped)
 
     def minibatch(state: LearnerState, batch: tuple) -> tuple[LearnerState, Metrics]:
         (mean_loss, (value, clipped)), grads = jax.value_and_grad(loss, has_aux=True)(state.params, *batch)
@@ -131,7 +131,7 @@ def make(config: PQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
             "value": value,
             "clipped_below": clipped[0],
             "clipped_above": clipped[1],
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
         }
         return state._replace(params=params, opt_state=opt_state, updates=state.updates + 1), metrics
 
@@ -143,7 +143,7 @@ def make(config: PQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         returns = lambda_returns(
             step.reward, config.gamma * step.discount, step.last, next_value, config.lambda_
         )
-        data = (rollout.obs, rollout.action, returns)
+        data = (rollout.obs, rollout.action, returns, step.valid)
         data = jax.tree.map(lambda x: x.reshape(rollout_size, *x.shape[2:]), data)
 
         def epoch(state: LearnerState, key: jax.Array) -> tuple[LearnerState, Metrics]:

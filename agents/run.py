@@ -12,7 +12,9 @@ import numpy as np
 import envs
 from agents import experiment
 from agents.experiment import Experiment, ExperimentConfig
+from agents.parts import Algorithm
 from valuelearn import checkpoint, config, evaluate, logs, loop, plots
+from valuelearn.errors import no_such_path
 from valuelearn.types import EnvSpec, FunctionalEnv, LearnerState
 
 _HOST_COPIES = 8  # Environments that share the episodes of an evaluation on the host.
@@ -31,19 +33,29 @@ def _free_bytes() -> int:
 
 
 def check_memory(cfg: ExperimentConfig, built: Experiment) -> str:
-    """A sentence on what the collected experience takes.
+    """A sentence on what the collected experience and the learners take.
 
     Raises:
-        ConfigError: where it takes more than nine tenths of the device's free memory.
+        Misfit: where they take more than nine tenths of the device's free memory.
     """
-    needed, free = built.algorithm.memory_bytes * cfg.train.seeds, _free_bytes()
-    device = jax.devices()[0].device_kind
-    if needed > 0.9 * free:
-        raise config.ConfigError(
-            f"experience would take {needed / 2**30:.2f} GiB of the {free / 2**30:.2f} GiB free on {device}; "
-            "lower agent.replay.capacity or train.seeds"
-        )
-    return f"experience: {needed / 2**30:.2f} GiB of the {free / 2**30:.2f} GiB free on {device}"
+    leaves = jax.tree.leaves(built.learner)
+    experience = built.algorithm.memory_bytes * cfg.train.seeds
+    learner = sum(x.size * x.dtype.itemsize for x in leaves) * cfg.train.seeds
+    free, device = _free_bytes(), jax.devices()[0].device_kind
+    text = (
+        f"{experience / 2**30:.2f} GiB of experience and {learner / 2**30:.2f} GiB of networks, "
+        f"of {free / 2**30:.2f} GiB free on {device}"
+    )
+    if experience + learner <= 0.9 * free:
+        return f"memory: {text}"
+    found: object
+    if learner > experience:
+        key, found = "agent.network.hidden", list(cfg.agent.network.hidden)
+    elif cfg.agent.name == "dqn":
+        key, found = "agent.replay.capacity", cfg.agent.replay.capacity
+    else:
+        key, found = "env.num_envs", cfg.env.num_envs
+    raise config.Misfit(key, found, f"the run would need {text}; lower it", "train.seeds")
 
 
 def _mean_over_seeds(values: np.ndarray) -> float:
@@ -56,13 +68,15 @@ def train(cfg: ExperimentConfig, folder: Path, command: list[str], say: Say) -> 
     """Train one run, or several seeds of it at once, and leave everything in `folder`.
 
     Raises:
-        ConfigError: where the experience does not fit the memory.
+        Misfit: where the environment or the memory does not allow what the config asks.
         RunFolderError: where the folder is in use or cannot be written.
     """
+    logs.check_new_folder(folder)
     built = experiment.make(cfg)
-    say(check_memory(cfg, built))
+    memory = check_memory(cfg, built)
     env, algorithm = built.env, built.algorithm
     run = logs.RunFolder(folder, config.dump(cfg), command)
+    say(memory)  # Only now: whoever is refused hears one sentence.
     seeds = range(cfg.train.seed, cfg.train.seed + cfg.train.seeds)
     parts = (algorithm.agent, env, algorithm.memory, built.schedule)
     functional = isinstance(env, FunctionalEnv)
@@ -91,23 +105,28 @@ def train(cfg: ExperimentConfig, folder: Path, command: list[str], say: Say) -> 
 
 
 def _load(folder: Path) -> ExperimentConfig:
+    if not folder.exists():
+        raise logs.RunFolderError(f"{folder}: {no_such_path(folder)}")
     if not (folder / "config.yaml").is_file():
-        raise logs.RunFolderError(f"{folder}: is not a run folder (it has no config.yaml)")
+        raise logs.RunFolderError(f"{folder}: this is not a run folder: it has no config.yaml")
     return config.load(ExperimentConfig, folder / "config.yaml")
+
+
+def _algorithm(cfg: ExperimentConfig, spec: EnvSpec) -> Algorithm:
+    """The algorithm as it was trained, whatever the number of copies that it now plays."""
+    return experiment.make_algorithm(cfg, spec._replace(num_envs=cfg.env.num_envs))
 
 
 def _learners(cfg: ExperimentConfig, folder: Path, spec: EnvSpec) -> list[LearnerState]:
     """The trained learner of each seed."""
-    agent = experiment.make_algorithm(cfg, spec).agent
-    obs = jnp.zeros((spec.num_envs, *spec.obs_shape), spec.obs_dtype)
-    blank = jax.eval_shape(agent.init, jax.random.key(0), obs)
-    seeds = cfg.train.seeds
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((seeds, *x.shape), x.dtype), blank.params)
+    blank = experiment.abstract_learner(_algorithm(cfg, spec), spec)
+    like, seeds = blank.params, cfg.train.seeds
+    # The parameters of seeds that were trained together, and only those, have an axis of seeds.
+    if functional := envs.is_functional(cfg.env.id):
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((seeds, *x.shape), x.dtype), like)
     params = checkpoint.restore_params(folder / "params", like)
-    return [
-        LearnerState(jax.tree.map(lambda x, i=i: x[i], params), None, None, jax.random.key(0), jnp.int32(0))
-        for i in range(seeds)
-    ]
+    each = [jax.tree.map(lambda x, i=i: x[i], params) for i in range(seeds)] if functional else [params]
+    return [LearnerState(params, None, None, jax.random.key(0), jnp.int32(0)) for params in each]
 
 
 def evaluate_run(folder: Path, episodes: int, video: Path | None, say: Say) -> list[np.ndarray]:
@@ -117,13 +136,18 @@ def evaluate_run(folder: Path, episodes: int, video: Path | None, say: Say) -> l
 
     Raises:
         RunFolderError, ConfigError, CheckpointError: where the folder is not a finished run.
+        UnknownEnvironmentError: where a video is asked for and what draws it is not installed.
     """
     cfg = _load(folder)
     functional = envs.is_functional(cfg.env.id)
-    if video is not None and functional:
-        raise config.ConfigError(f"{cfg.env.id} cannot be drawn; --video is for atari/ and gym/ environments")
+    if video is not None:
+        if functional:
+            raise config.ConfigError(f"--video {video}: {cfg.env.id} cannot be drawn")
+        logs.check_new_file(video, (".gif",))
+        _film(cfg, folder, video)  # First, so that a missing package is found before the long part.
+        say(f"wrote {video}")
     env = cfg.env.make(episodes if functional else min(episodes, _HOST_COPIES))
-    agent = experiment.make_algorithm(cfg, env.spec).agent
+    agent = _algorithm(cfg, env.spec).agent
     found = []
     for index, learner in enumerate(_learners(cfg, folder, env.spec)):
         seed = cfg.train.seed + index
@@ -135,24 +159,24 @@ def evaluate_run(folder: Path, episodes: int, video: Path | None, say: Say) -> l
                 agent, env, learner, cfg.evaluation.epsilon, seed + 2**20, episodes
             )
         found.append(returns)
-        error = returns.std(ddof=1) / len(returns) ** 0.5 if len(returns) > 1 else np.nan
-        say(f"seed {seed}: greedy return {returns.mean():.2f} +- {error:.2f} over {episodes} episodes")
-    if video is not None:
-        _film(cfg, folder, video)
-        say(f"wrote {video}")
+        error = f" +- {returns.std(ddof=1) / episodes**0.5:.2f}" if episodes > 1 else ""
+        say(f"seed {seed}: greedy return {returns.mean():.2f}{error}, episodes {episodes}")
+    if not functional:
+        env.close()
     return found
 
 
 def _film(cfg: ExperimentConfig, folder: Path, video: Path) -> None:
     """Write one greedy episode of the first seed as an animation."""
     env = cfg.env.make(1)
-    agent = experiment.make_algorithm(cfg, env.spec).agent
+    agent = _algorithm(cfg, env.spec).agent
     learner = _learners(cfg, folder, env.spec)[0]
     frames: list[np.ndarray] = []
-    evaluate.host_returns(
-        agent, env, learner, cfg.evaluation.epsilon, cfg.train.seed, 1, lambda env: frames.append(env.render())
-    )
-    env.close()
+    policy = (agent, env, learner, cfg.evaluation.epsilon)
+    try:
+        evaluate.host_returns(*policy, cfg.train.seed, 1, lambda env: frames.append(env.render()))
+    finally:
+        env.close()
     logs.write_animation(video, frames)
 
 
@@ -160,8 +184,9 @@ def plot(folders: list[Path], file: Path) -> None:
     """Draw the runs' learning curves, beside the published one where they are of one Atari game.
 
     Raises:
-        RunFolderError: where a folder is not a run.
+        RunFolderError: where a folder is not a run, or the picture cannot be written.
     """
+    logs.check_new_file(file, (".png", ".pdf", ".svg"))
     configs = [_load(folder) for folder in folders]
     ids = {cfg.env.id for cfg in configs}
     reference = None

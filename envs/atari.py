@@ -21,7 +21,7 @@ def check(game: str) -> None:
         UnknownEnvironmentError: for an unknown game, or where ale-py is not installed.
     """
     if importlib.util.find_spec("ale_py") is None:
-        raise UnknownEnvironmentError(f"atari/{game} needs ale-py: pip install 'valuelearn[atari]'")
+        raise UnknownEnvironmentError("it needs ale-py: pip install 'valuelearn[atari]'")
     from ale_py import roms
 
     if game not in (games := roms.get_all_rom_ids()):

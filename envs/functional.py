@@ -36,7 +36,7 @@ def gymnax_id(kind: str, name: str) -> str:
     if name not in _IDS[kind]:
         raise unknown(f"{kind} environment", name, list(_IDS[kind]))
     if importlib.util.find_spec("gymnax") is None:
-        raise UnknownEnvironmentError(f"{kind}/{name} needs gymnax: pip install 'valuelearn[fast]'")
+        raise UnknownEnvironmentError("it needs gymnax: pip install 'valuelearn[fast]'")
     return _IDS[kind][name]
 
 

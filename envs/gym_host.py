@@ -71,8 +71,15 @@ class GymEnv:
         return timestep
 
     def render(self) -> np.ndarray:
-        """A picture [H, W, 3] u8 of the first copy."""
-        return np.asarray(self._env.render()[0])
+        """A picture [H, W, 3] u8 of the first copy.
+
+        Raises:
+            UnknownEnvironmentError: where the environment draws with a package that is not installed.
+        """
+        try:
+            return np.asarray(self._env.render()[0])
+        except (gymnasium.error.Error, ImportError) as error:
+            raise UnknownEnvironmentError(f"the environment cannot be drawn: {error}") from error
 
     def close(self) -> None:
         """Close the environment."""
@@ -100,9 +107,9 @@ def make_gym(name: str, num_envs: int) -> GymEnv:
     try:
         env = gymnasium.make_vec(name, num_envs=num_envs, vectorization_mode="sync", render_mode="rgb_array")
     except (gymnasium.error.Error, ImportError) as error:
-        raise UnknownEnvironmentError(f"gym/{name}: {error}") from error
+        raise UnknownEnvironmentError(f"gymnasium cannot make it: {error}") from error
     try:
         return GymEnv(env)
-    except UnknownEnvironmentError as error:
+    except UnknownEnvironmentError:
         env.close()
-        raise UnknownEnvironmentError(f"gym/{name}: {error}") from error
+        raise

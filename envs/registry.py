@@ -1,13 +1,13 @@
 """From an environment's name to the environment."""
 
 import dataclasses
-import difflib
 
+from valuelearn.errors import UserError, did_you_mean
 from valuelearn.types import FunctionalEnv, HostEnv
 
 
-class UnknownEnvironmentError(ValueError):
-    """No environment has that name, or the package it needs is not installed."""
+class UnknownEnvironmentError(UserError):
+    """No environment has that name, what it needs is not installed, or no agent here can play it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +23,9 @@ class AtariOptions:
 
 def unknown(kind: str, name: str, names: list[str]) -> UnknownEnvironmentError:
     """The error for a name that is not among `names`, with the nearest one that is."""
-    near = difflib.get_close_matches(name, names, 1, 0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(names))}"
-    return UnknownEnvironmentError(f"there is no {kind} {name!r}; {hint}")
+    some = sorted(names)
+    known = f"there are {', '.join(some[:8])}{' and others' if some[8:] else ''}"
+    return UnknownEnvironmentError(f"there is no {kind} {name!r}; {did_you_mean(name, some) or known}")
 
 
 def is_functional(env_id: str) -> bool:
@@ -58,9 +58,7 @@ def check(env_id: str) -> None:
             raise unknown("kind of environment", kind, ["minatar", "classic", "atari", "gym"])
 
 
-def make(
-    env_id: str, *, num_envs: int, atari: AtariOptions | None = None
-) -> FunctionalEnv | HostEnv:
+def make(env_id: str, *, num_envs: int, atari: AtariOptions | None = None) -> FunctionalEnv | HostEnv:
     """`num_envs` copies of the environment `env_id`.
 
     Args:

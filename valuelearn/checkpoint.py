@@ -32,6 +32,4 @@ def restore_params(folder: Path, like: Params) -> Params:
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(folder.absolute(), template)
     except (ValueError, KeyError, OSError) as error:
-        raise CheckpointError(
-            f"{folder}: does not hold the parameters of this config ({str(error).splitlines()[0]})"
-        ) from error
+        raise CheckpointError(f"{folder}: these are not the parameters of the config beside them") from error

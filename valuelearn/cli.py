@@ -25,20 +25,23 @@ def _run_folder(config: Path, env_id: str, seed: int) -> Path:
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="A YAML file, such as agents/configs/minatar/pqn_hl_gauss.yaml.")],
+    config: Annotated[
+        Path, typer.Argument(help="A YAML file, such as agents/configs/minatar/pqn_hl_gauss.yaml.")
+    ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values over the file's.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Values over the file's.")
     ] = None,
     run: Annotated[Path | None, typer.Option(help="Folder to write; made under runs/ if not given.")] = None,
 ) -> None:
     """Train an agent from a config; leave metrics, a curve and parameters in a run folder."""
     from agents import run as runner
     from agents.experiment import ExperimentConfig
-    from valuelearn.config import load
+    from valuelearn.config import load, placing
 
     cfg = load(ExperimentConfig, config, overrides or [])
     folder = run or _run_folder(config, cfg.env.id, cfg.train.seed)
-    runner.train(cfg, folder, sys.argv, typer.echo)
+    with placing(config, overrides or []):
+        runner.train(cfg, folder, sys.argv, typer.echo)
     typer.echo(f"wrote {folder}")
 
 
@@ -50,8 +53,10 @@ def evaluate(
 ) -> None:
     """Play greedy episodes with a trained agent."""
     from agents import run as runner
+    from valuelearn.config import placing
 
-    runner.evaluate_run(run, episodes, video, typer.echo)
+    with placing(run / "config.yaml"):
+        runner.evaluate_run(run, episodes, video, typer.echo)
 
 
 @app.command()

@@ -59,6 +59,13 @@ class Head(Protocol):
         """Loss [...] of outputs [..., N] against targets."""
 
 
+class MeanHead(Head, Protocol):
+    """A head that models only the mean; its targets are encoded scalars."""
+
+    def encode(self, value: jax.Array) -> jax.Array:
+        """What `loss` fits, for scalar targets [...]."""
+
+
 def clipped(head: Head, next_out: jax.Array, backup: Backup) -> jax.Array:
     """Share of one transition's target mass f32[2] that the head's support cuts off, below and above."""
     low, high = head.bounds

@@ -8,6 +8,7 @@ and the final parameters. Files are flushed at every row.
 import csv
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -37,6 +38,7 @@ METRICS = (
     "clipped_above",
     "grad_norm",
 )
+_ALWAYS_KNOWN = ("seed", "env_frames", "updates", "episodes")  # The other cells may be empty.
 TIMING = ("env_frames", "wall_seconds", "frames_per_second", "compile_seconds")
 _PACKAGES = ("valuelearn", "jax", "jaxlib", "flax", "optax", "gymnasium", "gymnax", "ale-py", "numpy")
 
@@ -53,18 +55,52 @@ def versions() -> dict[str, str]:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found["git"] = git.stdout.strip() or "unknown"
+    found["git"] = _git_revision()
     found["python"] = platform.python_version()
     found["device"] = jax.devices()[0].device_kind
     found["backend"] = jax.default_backend()
     return found
+
+
+def _git_revision() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    folder = Path(__file__).parent
+    try:
+        git = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:  # No git here.
+        return "unknown"
+    return git.stdout.strip() or "unknown"
+
+
+def check_new_folder(path: Path) -> None:
+    """Refuse a path where no new run folder can be made, without making anything.
+
+    Raises:
+        RunFolderError: where it is in use, or its parent cannot be written.
+    """
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunFolderError(f"{path}: exists already; name another folder with --run")
+        nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be a run folder ({error.strerror})") from None
+    _check_folder(path, nearest)
+
+
+def check_new_file(path: Path, suffixes: tuple[str, ...]) -> None:
+    """Refuse a path where no file with one of these suffixes can be written.
+
+    Raises:
+        RunFolderError: for another suffix, a folder that is not there, or one that cannot be written.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise RunFolderError(f"{path}: a name that ends in {' or '.join(suffixes)} is wanted")
+    _check_folder(path, path.absolute().parent)
+
+
+def _check_folder(path: Path, folder: Path) -> None:
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise RunFolderError(f"{path}: {folder} is not a folder that can be written")
 
 
 class _Table:
@@ -95,9 +131,8 @@ class RunFolder:
             RunFolderError: where the folder exists and holds something, or cannot be made.
         """
         self.path = path
+        check_new_folder(path)
         try:
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise RunFolderError(f"{path}: exists already; name another folder with --run")
             path.mkdir(parents=True, exist_ok=True)
             (path / "config.yaml").write_text(config)
             (path / "versions.json").write_text(json.dumps({"command": command, **versions()}, indent=1))
@@ -180,7 +215,7 @@ def write_animation(file: Path, frames: list[np.ndarray], seconds_per_frame: flo
     """Write pictures [H, W, 3] u8 as an animation in the format of the file's suffix.
 
     Raises:
-        RunFolderError: where the suffix names no such format or the file cannot be written.
+        RunFolderError: where the file cannot be written.
     """
     try:
         imageio.mimwrite(file, frames, duration=1000 * seconds_per_frame, loop=0)
@@ -199,23 +234,34 @@ def read_metrics(run: Path) -> dict[str, np.ndarray]:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
     except OSError as error:
-        raise RunFolderError(f"{run}: is not a run folder ({path.name}: {error.strerror})") from None
-    columns: dict[str, np.ndarray] = {}
-    for name in METRICS:
-        try:
-            columns[name] = np.array([float(row[name]) if row[name] else np.nan for row in rows])
-        except (KeyError, TypeError, ValueError):
-            raise RunFolderError(f"{path}: the column {name!r} is missing or holds no numbers") from None
+        raise RunFolderError(f"{run}: this is not a run folder ({path.name}: {error.strerror})") from None
+    except (ValueError, csv.Error):
+        raise RunFolderError(f"{path}: this is not a table of metrics, but something else") from None
+    columns: dict[str, np.ndarray] = {name: np.full(len(rows), np.nan) for name in METRICS}
+    for index, row in enumerate(rows):
+        for name, column in columns.items():
+            try:
+                if row[name] != "" or name in _ALWAYS_KNOWN:
+                    column[index] = float(row[name])
+            except (KeyError, TypeError, ValueError):
+                place = f"{path}, line {index + 2}"
+                raise RunFolderError(f"{place}: {name} is {row.get(name)!r}; a number is wanted") from None
     return columns
 
 
 def per_million_frames(metrics: Mapping[str, np.ndarray]) -> dict[int, float]:
     """Mean training return of the episodes that ended in each whole million frames, all seeds together.
 
-    The statistic that Dopamine publishes: keys are 1, 2, ... millions.
+    The statistic that Dopamine publishes: keys are 1, 2, ... millions. A row belongs to the million
+    in which the middle of its frames lies, as rows end a few frames after round numbers.
     """
-    million = np.ceil(metrics["env_frames"] / 1e6).astype(int)
-    whole = int(metrics["env_frames"].max(initial=0) // 1e6)
+    seed, frames = metrics["seed"], metrics["env_frames"]
+    middle = np.zeros(len(frames))
+    for one in np.unique(seed):
+        end = frames[seed == one]
+        middle[seed == one] = (end + np.concatenate([[0.0], end[:-1]])) / 2
+    million = np.ceil(middle / 1e6).astype(int)
+    whole = int(frames.max(initial=0) // 1e6)
     means = {}
     for index in range(1, whole + 1):
         chosen = (million == index) & (metrics["episodes"] > 0)

@@ -85,9 +85,7 @@ def _updates(agent: Agent, memory: Memory, count: int) -> Callable:
         learner, memory_state = carry
         sample = memory.sample(memory_state, key)
         learner, metrics, priority = agent.update(learner, sample)
-        if hasattr(sample, "index"):
-            memory_state = memory.reprioritise(memory_state, sample.index, priority)
-        return (learner, memory_state), metrics
+        return (learner, memory.reprioritise(memory_state, sample, priority)), metrics
 
     def run(learner: LearnerState, memory_state: Any, key: jax.Array) -> tuple[tuple, Metrics]:
         carry, metrics = jax.lax.scan(update, (learner, memory_state), jax.random.split(key, count))

@@ -6,7 +6,7 @@ and results are the same either way, to rounding.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from valuelearn import heads, projections
 from valuelearn.types import Network
 
+Padding = Literal["same", "valid"]
 TorsoName = Literal["nature", "impala", "minatar", "mlp"]
 InitName = Literal["xavier_uniform", "he_normal", "lecun_normal", "third_uniform", "fan_in_uniform"]
 
@@ -54,7 +55,7 @@ class Dense(nn.Module):
         return x @ kernel + bias
 
 
-def _padding(size: int, kernel: int, stride: int, mode: str) -> tuple[int, int]:
+def _padding(size: int, kernel: int, stride: int, mode: Padding) -> tuple[int, int]:
     if mode == "valid":
         return 0, 0
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
@@ -84,7 +85,7 @@ class Conv(nn.Module):
     kernel: int
     stride: int
     scheme: InitName
-    padding: Literal["same", "valid"] = "same"
+    padding: Padding = "same"
     matmul: bool | None = None
 
     @nn.compact
@@ -126,11 +127,11 @@ class Torso(nn.Module):
 
     torso: TorsoName
     scheme: InitName
-    padding: Literal["same", "valid"]
+    padding: Padding
     layer_norm: bool
 
-    def _conv(self, features: int, kernel: int, stride: int, padding: str | None = None) -> Conv:
-        return Conv(features, kernel, stride, self.scheme, padding or self.padding)
+    def _conv(self, features: int, kernel: int, stride: int, padding: Padding) -> Conv:
+        return Conv(features, kernel, stride, self.scheme, padding)
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -140,7 +141,7 @@ class Torso(nn.Module):
         match self.torso:
             case "nature":
                 for features, kernel, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
-                    x = _activate(self._conv(features, kernel, stride)(x), self.layer_norm)
+                    x = _activate(self._conv(features, kernel, stride, self.padding)(x), self.layer_norm)
             case "impala":
                 for features in (16, 32, 32):
                     x = self._residual_stage(x, features)
@@ -186,7 +187,7 @@ class ActionValue(nn.Module):
     torso: TorsoName
     hidden: Sequence[int]
     scheme: InitName
-    padding: Literal["same", "valid"]
+    padding: Padding
     layer_norm: bool
     dueling: bool
     last_scale: float
@@ -220,7 +221,7 @@ def action_value(
     torso: TorsoName = "mlp",
     hidden: Sequence[int] = (512,),
     init: InitName = "xavier_uniform",
-    padding: Literal["same", "valid"] = "same",
+    padding: Padding = "same",
     layer_norm: bool = False,
     dueling: bool = False,
     last_scale: float = 1.0,
@@ -239,7 +240,7 @@ def action_value(
     for value, names in ((torso, get_args(TorsoName)), (init, get_args(InitName))):
         if value not in names:
             raise ValueError(f"{value!r} is not one of {', '.join(names)}")
-    implicit = isinstance(head, heads.ImplicitQuantile)
+    num_fractions = head.num_fractions if isinstance(head, heads.ImplicitQuantile) else 0
     module = ActionValue(
         num_actions=num_actions,
         size=head.size,
@@ -250,22 +251,22 @@ def action_value(
         layer_norm=layer_norm,
         dueling=dueling,
         last_scale=last_scale,
-        num_cosines=num_cosines if implicit else 0,
+        num_cosines=num_cosines if num_fractions else 0,
     )
 
     def fractions(obs: jax.Array, key: jax.Array | None) -> jax.Array | None:
-        if not implicit:
+        if not num_fractions:
             return None
         if key is None:
             return jnp.tile(projections.quantile_midpoints(acting_fractions), (obs.shape[0], 1))
-        return jax.random.uniform(key, (obs.shape[0], head.num_fractions))
+        return jax.random.uniform(key, (obs.shape[0], num_fractions))
 
     def init_params(key: jax.Array, obs: jax.Array) -> Any:
         return module.init(key, obs, fractions(obs, None))
 
     def apply(params: Any, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
         taus = fractions(obs, key)
-        out = module.apply(params, obs, taus)
+        out = cast(jax.Array, module.apply(params, obs, taus))
         if taus is None:
             return out
         quantiles = jnp.swapaxes(out, -1, -2)  # [B, A, K]

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -42,11 +43,17 @@ def curves(
     """Draw training return against environment frames, a thin line a seed and a thick one their mean.
 
     `reference` is a label and the frames, means and standard deviations of a published curve.
+
+    Raises:
+        RunFolderError: where a run's metrics cannot be read or hold no row yet.
     """
+    tables = [logs.read_metrics(run) for run in runs]
+    for run, metrics in zip(runs, tables, strict=True):
+        if not len(metrics["seed"]):
+            raise logs.RunFolderError(f"{run / 'metrics.csv'}: no row has been written yet")
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     furthest = 0.0
-    for run in runs:
-        metrics = logs.read_metrics(run)
+    for run, metrics in zip(runs, tables, strict=True):
         seeds = np.unique(metrics["seed"])
         lines = []
         for seed in seeds:
@@ -55,20 +62,18 @@ def curves(
             smooth = _smooth(metrics["episode_return"][chosen], metrics["episodes"][chosen], width)
             lines.append((metrics["env_frames"][chosen], smooth))
             furthest = max(furthest, metrics["env_frames"][chosen].max(initial=0))
-        (line,) = axes.plot(
-            lines[0][0], np.mean([values for _, values in lines], axis=0), linewidth=2, label=run.name
-        )
+        common = min(len(values) for _, values in lines)  # A run that was cut off may lack a seed's last row.
+        mean = np.mean([values[:common] for _, values in lines], axis=0)
+        (line,) = axes.plot(lines[0][0][:common], mean, linewidth=2, label=run.name)
         if len(seeds) > 1:
             for frames, values in lines:
                 axes.plot(frames, values, color=line.get_color(), alpha=0.3, linewidth=0.8)
     if reference is not None:
         label, frames, mean, std = reference
         shown = frames <= max(furthest, frames[0])
-        axes.errorbar(
-            # A published point is the mean over the million frames that end there.
-            frames[shown] - 5e5, mean[shown], std[shown], color="black", marker="o", capsize=3,
-            linewidth=1, label=label,
-        )
+        middle = frames[shown] - 5e5  # A published point is the mean over the million frames that end there.
+        style: dict[str, Any] = {"color": "black", "marker": "o", "capsize": 3, "linewidth": 1}
+        axes.errorbar(middle, mean[shown], std[shown], label=label, **style)
     axes.set(xlabel="environment frames", ylabel="training return", title=title)
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter())
     axes.grid(alpha=0.3)

@@ -241,18 +241,15 @@ def replay(
             weight = weight / weight.max()
         return Sample(transition(state, env, row), weight, index)
 
-    def reprioritise(state: ReplayState, index: jax.Array, priority: jax.Array) -> ReplayState:
+    def reprioritise(state: ReplayState, sample: Sample, priority: jax.Array) -> ReplayState:
         if state.priorities is None:
             return state
         value = (priority + 1e-10) ** priority_exponent
-        priorities = _set_priorities(state.priorities, index, value)
+        priorities = _set_priorities(state.priorities, sample.index, value)
         largest = jnp.maximum(priorities.largest, value.max())
         return state._replace(priorities=priorities._replace(largest=largest))
 
-    def stored(state: ReplayState) -> jax.Array:
-        return jnp.minimum(state.written, slots).sum()
-
-    return Memory(init, add, sample, reprioritise, stored)
+    return Memory(init, add, sample, reprioritise)
 
 
 def last_rollout(template: Callable[[], Trajectory]) -> Memory:
@@ -261,6 +258,5 @@ def last_rollout(template: Callable[[], Trajectory]) -> Memory:
         init=template,
         add=lambda state, trajectory: trajectory,
         sample=lambda state, key: state,
-        reprioritise=lambda state, index, priority: state,
-        stored=lambda state: jnp.int32(state.action.size),
+        reprioritise=lambda state, sample, priority: state,
     )

@@ -5,7 +5,7 @@ uniform grid. `v_min` and `v_max` are always in return units.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -24,13 +24,13 @@ class Transform(NamedTuple):
     inverse: Callable
 
 
-def _signed_hyperbolic(x, xp=jnp):
+def _signed_hyperbolic(x: Any, xp: Any = jnp) -> Any:
     # sqrt(x + 1) - 1 without the cancellation near 0.
     size = xp.abs(x)
     return xp.sign(x) * size / (xp.sqrt(size + 1.0) + 1.0) + _EPSILON * x
 
 
-def _signed_parabolic(x, xp=jnp):
+def _signed_parabolic(x: Any, xp: Any = jnp) -> Any:
     size = xp.abs(x)
     root = xp.sqrt(1.0 + 4.0 * _EPSILON * (size + 1.0 + _EPSILON))
     # (root - 1) / (2 eps) = 1 + d; with d computed apart, (1 + d)^2 - 1 keeps its digits near 0.
@@ -71,7 +71,9 @@ def _ends(v_min: float, v_max: float, num_bins: int, name: TransformName) -> tup
     return float(forward(np.float64(v_min), np)), float(forward(np.float64(v_max), np))
 
 
-def locations(v_min: float, v_max: float, num_bins: int, transform_name: TransformName = "identity") -> np.ndarray:
+def locations(
+    v_min: float, v_max: float, num_bins: int, transform_name: TransformName = "identity"
+) -> np.ndarray:
     """Atoms f64[N] in return units, from v_min to v_max: the support of two-hot and C51."""
     low, high = _ends(v_min, v_max, num_bins, transform_name)
     points = transform(transform_name).inverse(np.linspace(low, high, num_bins), np)
@@ -101,7 +103,9 @@ def edges(
     raise ValueError(f"convention {convention!r} is not one of {', '.join(get_args(Convention))}")
 
 
-def clipped_mass(returns: jax.Array, probabilities: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+def clipped_mass(
+    returns: jax.Array, probabilities: jax.Array, low: jax.Array | float, high: jax.Array | float
+) -> jax.Array:
     """Share of target mass f32[2] below `low` and above `high`, averaged over all leading axes.
 
     `returns` and `probabilities` are [..., N]; a scalar target is N = 1 with probability 1.

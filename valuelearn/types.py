@@ -116,8 +116,7 @@ class Memory(NamedTuple):
     init: Callable[[], Any]
     add: Callable[[Any, Trajectory], Any]
     sample: Callable[[Any, jax.Array], Any]
-    reprioritise: Callable[[Any, jax.Array, jax.Array], Any]
-    stored: Callable[[Any], jax.Array]  # i32[], steps held.
+    reprioritise: Callable[[Any, Any, jax.Array], Any]  # state, experience, priority of each item
 
 
 class FunctionalEnv(NamedTuple):

@@ -1,0 +1,293 @@
+"""Every kind of environment gives the transitions that happened, whatever its autoreset convention."""
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+import envs
+from envs.gym_host import GymEnv
+from valuelearn import replay
+from valuelearn.types import EnvSpec, Trajectory
+
+
+class Counter(gymnasium.Env):
+    """Counts in steps of 1 to 3; terminates on 7, truncates beyond. No observation recurs."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+
+    def __init__(self, first_action):
+        self.action_space = gymnasium.spaces.Discrete(3, start=first_action)
+        self.episode = self.count = 0
+
+    def observe(self):
+        return np.array([self.episode, self.count], np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.episode, self.count = self.episode + 1, 0
+        return self.observe(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.count += int(action) - int(self.action_space.start) + 1
+        return self.observe(), float(self.count), self.count == 7, self.count > 7, {}
+
+
+class ObjectFinals(SyncVectorEnv):
+    """Final observations as an array of objects, which some vector environments give."""
+
+    def step(self, actions):
+        *rest, info = super().step(actions)
+        if "final_obs" in info:
+            finals = np.full(self.num_envs, None, object)
+            for env in np.flatnonzero(info["_final_obs"]):
+                finals[env] = np.array(info["final_obs"][env])
+            info["final_obs"] = finals
+        return *rest, info
+
+
+def play(env, actions, steps, seed=0):
+    """A trajectory in which copy e's k-th action that counts is actions[e, k]."""
+    obs, taken, trajectory = env.reset(seed), np.zeros(env.spec.num_envs, int), []
+    for _ in range(steps):
+        action = actions[np.arange(env.spec.num_envs), taken].astype(np.int32)
+        step = env.step(action)
+        trajectory.append(Trajectory(obs, action, step))
+        taken, obs = taken + step.valid, step.obs
+    return jax.tree.map(lambda *x: np.stack(x), *trajectory)
+
+
+def random_actions(spec, steps, seed=0):
+    return np.random.default_rng(seed).integers(0, spec.num_actions, (spec.num_envs, steps))
+
+
+def row_of(*columns):
+    """Something that can be compared and hashed."""
+    return tuple(np.asarray(x).tobytes() for x in columns)
+
+
+def sampled(memory, state, batches=1):
+    draw = jax.jit(memory.sample)
+    for key in range(batches):
+        yield from zip(*map(np.asarray, draw(state, jax.random.key(key)).transition), strict=True)
+
+
+def reference(first_action, actions):
+    """One copy's transitions and returns, by gymnasium's single-environment interface."""
+    env, total = Counter(first_action), 0.0
+    obs, _ = env.reset()
+    for action in actions:
+        next_obs, reward, terminated, truncated, _ = env.step(int(action) + first_action)
+        total, last = total + reward, terminated or truncated
+        reward, discount, returned = np.float32([reward, not terminated, total])
+        yield obs, np.int32(action), reward, discount, next_obs, last, returned
+        obs = next_obs
+        if last:
+            (obs, _), total = env.reset(), 0.0
+
+
+@pytest.mark.parametrize("first_action", [0, 1])
+@pytest.mark.parametrize(
+    ("vector", "mode"),
+    [(SyncVectorEnv, mode) for mode in AutoresetMode] + [(ObjectFinals, AutoresetMode.SAME_STEP)],
+)
+def test_every_autoreset_mode_gives_the_same_transitions(vector, mode, first_action):
+    copies, count = 3, 60
+    actions = np.random.default_rng(0).integers(0, 3, (copies, 2 * count))
+    env = GymEnv(vector([lambda: Counter(first_action)] * copies, autoreset_mode=mode))
+    assert env.spec == EnvSpec((2,), np.dtype(np.float32), 3, copies)
+    trajectory = play(env, actions, 2 * count)
+    memory = replay.replay(env.spec, capacity=1000, batch_size=4000, gamma=0.5)
+    state = memory.add(memory.init(), jax.tree.map(jnp.asarray, trajectory))
+    drawn = {row_of(*row) for row in sampled(memory, state)}
+    for copy in range(copies):
+        obs, action, step = jax.tree.map(lambda x, copy=copy: x[:, copy], trajectory)
+        columns = (obs, action, step.reward, step.discount, step.next_obs, step.last, step.episode_return)
+        found = [row_of(*row) for *row, valid in zip(*columns, step.valid, strict=True) if valid]
+        want = list(reference(first_action, actions[copy, :count]))
+        assert found[:count] == [row_of(*row) for row in want]
+        assert {(row[3], row[5]) for row in want} == {(1, False), (0, True), (1, True)}
+        assert {row_of(*row[:3], np.float32(0.5) * row[3], row[4]) for row in want} <= drawn
+        assert step.valid.all() == (mode is not AutoresetMode.NEXT_STEP)
+
+
+@pytest.mark.parametrize("which", ["observation_space", "action_space"])
+def test_other_gymnasium_spaces_are_refused(which):
+    env = Counter(0)
+    setattr(env, which, gymnasium.spaces.MultiDiscrete([2, 2]))
+    with pytest.raises(envs.UnknownEnvironmentError, match="is wanted"):
+        GymEnv(SyncVectorEnv([lambda: env]))
+
+
+def atari(game, num_envs, **options):
+    return envs.make(f"atari/{game}", num_envs=num_envs, atari=envs.AtariOptions(**options))
+
+
+# The limits are such that games of Breakout terminate and are truncated, and those of Pong truncated.
+@pytest.mark.parametrize(("game", "max_episode_frames"), [("breakout", 720), ("pong", 400)])
+def test_the_replay_rebuilds_atari_stacks(game, max_episode_frames):
+    env = atari(game, 3, max_episode_frames=max_episode_frames)
+    assert (env.spec.obs_shape, env.spec.obs_dtype) == ((84, 84, 4), np.dtype(np.uint8))
+    assert (env.spec.frame_stack, env.spec.frames_per_step, env.spec.num_envs) == (4, 4, 3)
+    trajectory = play(env, random_actions(env.spec, 400), 400)
+    env.close()
+    first = trajectory.obs[0]
+    assert first.shape == (3, 84, 84, 4) and first.dtype == np.uint8
+    assert not first[..., :3].any() and first[..., 3].any()
+    memory = replay.replay(env.spec, capacity=1260, batch_size=400, gamma=1.0)
+    state = jax.jit(memory.add, donate_argnums=0)(memory.init(), trajectory)
+    obs, action, step = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectory)
+    rows = zip(obs, action, step.reward, step.discount, step.next_obs, step.valid, strict=True)
+    happened = {row_of(*row) for *row, valid in rows if valid}
+    ends = {row_of(x) for x in step.next_obs[step.last]}
+    drawn = list(sampled(memory, state, batches=4))
+    assert {row_of(*row) for row in drawn} <= happened
+    # 1600 draws find each of 1190 transitions with probability 0.74.
+    assert len(ends) > 4 and len(ends & {row_of(row[4]) for row in drawn}) > len(ends) / 3
+    assert {row_of(x) for x in first} & {row_of(row[0]) for row in drawn}
+    assert set(step.discount[step.last]) == {"breakout": {0, 1}, "pong": {1}}[game]
+
+
+def test_the_atari_time_limit_truncates():
+    env = atari("breakout", 2, max_episode_frames=100)
+    trajectory = play(env, random_actions(env.spec, 60), 60)
+    env.close()
+    step, at = trajectory.step, np.arange(1, 61) % 26
+    np.testing.assert_array_equal(step.last, np.tile((at == 25)[:, None], 2))
+    np.testing.assert_array_equal(step.valid, np.tile((at != 0)[:, None], 2))
+    assert (step.discount == 1).all()
+    assert not step.reward[~step.valid].any() and not step.episode_return[~step.valid].any()
+    assert not step.obs[at == 0][..., :3].any()  # The frames of a new game.
+
+
+@pytest.mark.parametrize("game", ["seaquest", "breakout"])
+def test_atari_returns_are_raw_and_rewards_clipped(game):
+    env = atari(game, 2)
+    trajectory = play(env, actions := random_actions(env.spec, 300), 300, seed=5)
+    env.close()
+    step = trajectory.step
+    raw = AtariVectorEnv(
+        game, 2, repeat_action_probability=0.25, noop_max=0, reward_clipping=False, use_fire_reset=False
+    )
+    raw.reset(seed=5)
+    total, taken, largest = np.zeros(2), np.zeros(2, int), 0
+    for t in range(300):
+        obs, score, terminated, truncated, _ = raw.step(actions[np.arange(2), taken])
+        taken, total = taken + step.valid[t], np.where(step.valid[t], total + score, 0)
+        largest = max(largest, score.max())
+        np.testing.assert_array_equal(np.moveaxis(obs, 1, -1), step.next_obs[t])
+        np.testing.assert_array_equal(step.reward[t], np.clip(score, -1, 1))
+        np.testing.assert_array_equal(step.episode_return[t], total)
+        np.testing.assert_array_equal(step.last[t], terminated | truncated)
+        np.testing.assert_array_equal(step.discount[t], ~terminated)
+    raw.close()
+    assert largest >= {"seaquest": 20, "breakout": 1}[game] and (game != "breakout" or step.last.any())
+
+
+def test_a_lost_life_ends_the_return_but_not_the_game():
+    played = []
+    for life_loss_terminates in (False, True):
+        env = atari("breakout", 2, life_loss_terminates=life_loss_terminates)
+        played.append(play(env, random_actions(env.spec, 400), 400).step)
+        env.close()
+    whole, lives = played
+    for field in ("obs", "reward", "last", "valid", "episode_return"):
+        np.testing.assert_array_equal(getattr(whole, field), getattr(lives, field))
+    assert (lives.discount[lives.last] == 0).all() and (lives.discount[~lives.valid] == 1).all()
+    for copy in range(2):
+        over = np.flatnonzero(whole.last[:, copy])
+        games = np.split(lives.discount[:, copy], over + 1)[:-1]
+        assert len(games) > 0 and all((game == 0).sum() == 5 for game in games)  # Breakout has five lives.
+
+
+def test_atari_is_fixed_by_its_seed():
+    """The two runs of seed 0 are one environment reset again and a new one."""
+    first, second = atari("breakout", 2), atari("breakout", 2)
+    actions = random_actions(first.spec, 100)
+    a, _, other = (play(first, actions, 100, seed) for seed in (0, 1, 1))
+    b = play(second, actions, 100, 0)
+    again = play(first, actions, 100, 0)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+    jax.tree.map(np.testing.assert_array_equal, a, again)
+    assert (a.obs != other.obs).any()
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize("sticky_actions", [0.0, 0.25])
+def test_action_zero_sticks(sticky_actions):
+    """Held still, then held right: without sticking all copies move at once, with it some later."""
+    copies = 24
+    env = atari("breakout", copies, sticky_actions=sticky_actions)
+    env.reset(0)
+    for _ in range(5):
+        still = env.step(np.zeros(copies, np.int32))
+    right = env.step(np.full(copies, 2, np.int32))
+    env.close()
+    assert len({x.tobytes() for x in still.obs}) == 1
+    _, counts = np.unique(right.obs.reshape(copies, -1), axis=0, return_counts=True)
+    # The first of the four frames repeats action 0 in a quarter of the copies.
+    late = copies - counts.max()
+    assert late == 0 if sticky_actions == 0 else 1 <= late <= 14
+
+
+def play_functional(env, steps):
+    def one(carry, key):
+        state, obs = carry
+        action_key, key = jax.random.split(key)
+        action = jax.random.randint(action_key, (env.spec.num_envs,), 0, env.spec.num_actions)
+        state, step = env.step(state, action, key)
+        return (state, step.obs), Trajectory(obs, action, step)
+
+    init_key, key = jax.random.split(jax.random.key(0))
+    keys = jax.random.split(key, steps)
+    return jax.tree.map(np.asarray, jax.jit(lambda: jax.lax.scan(one, env.init(init_key), keys)[1])())
+
+
+def check_returns(step):
+    total = np.zeros(step.reward.shape[1])
+    for t in range(len(step.reward)):
+        total += step.reward[t]
+        np.testing.assert_allclose(step.episode_return[t], total, rtol=1e-6)
+        total[step.last[t]] = 0
+
+
+def test_cartpole_ends_out_of_bounds():
+    step = play_functional(envs.make("classic/cartpole", num_envs=4), 200).step
+    position, angle = np.abs(step.next_obs[..., 0]), np.abs(step.next_obs[..., 2])
+    out = (position > 2.4) | (angle > 12 * np.pi / 180)
+    np.testing.assert_array_equal(step.last, out)
+    np.testing.assert_array_equal(step.discount, ~out)
+    assert step.last.sum() > 10 and (np.abs(step.obs[step.last]) <= 0.05).all()
+    np.testing.assert_array_equal(step.obs[~step.last], step.next_obs[~step.last])
+    check_returns(step)
+
+
+def test_mountain_car_is_truncated_after_200_steps():
+    step = play_functional(envs.make("classic/mountain_car", num_envs=2), 401).step
+    np.testing.assert_array_equal(np.flatnonzero(step.last[:, 0]), [199, 399])
+    assert (step.discount == 1).all() and (step.episode_return[[199, 399]] == -200).all()
+    assert (step.obs[199] != step.next_obs[199]).any()
+    check_returns(step)
+
+
+@pytest.mark.parametrize("game", ["asterix", "breakout", "freeway", "seaquest", "space_invaders"])
+def test_minatar_observations_are_bits(game):
+    env = envs.make(f"minatar/{game}", num_envs=2)
+    state, obs = jax.eval_shape(env.init, jax.random.key(0))
+    action = jnp.zeros(2, jnp.int32)
+    _, step = jax.eval_shape(env.step, state, action, jax.random.key(0))
+    for found in (obs, step.obs, step.next_obs):
+        assert (found.shape, found.dtype) == ((2, 10, 10, env.spec.obs_shape[-1]), env.spec.obs_dtype)
+    assert env.spec.obs_dtype == bool and step.reward.dtype == step.episode_return.dtype == jnp.float32
+
+
+def test_minatar_returns():
+    played = play_functional(envs.make("minatar/breakout", num_envs=4), 100)
+    assert played.obs.any() and not played.obs.all() and played.step.reward.any()
+    np.testing.assert_array_equal(played.step.discount, ~played.step.last)
+    check_returns(played.step)

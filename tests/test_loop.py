@@ -1,0 +1,212 @@
+"""Both training loops: exact counts, metrics that can be recounted, one compilation per phase."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from agents import dqn, pqn
+from agents.dqn import DQNConfig
+from agents.pqn import PQNConfig
+from valuelearn import loop
+from valuelearn.loop import Schedule
+from valuelearn.types import EnvSpec, FunctionalEnv, Timestep
+
+LENGTHS = np.array(
+    [3, 5, 7]
+)  # Of the copies' episodes. A copy with episodes of length L gets L rewards of L.
+SPEC = EnvSpec((8,), np.dtype(np.float32), 2, num_envs=3)
+COMPILATIONS: list[str] = []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def listen():
+    def listener(event, seconds, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            COMPILATIONS.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    yield
+    jax.monitoring.unregister_event_duration_listener(listener)
+
+
+def observe(phase, np=np):
+    return np.eye(8, dtype=np.float32)[phase]
+
+
+def functional_env():
+    def step(phase, action, key):
+        after = phase + 1
+        last = after == LENGTHS
+        reward = jnp.asarray(LENGTHS, jnp.float32)
+        following = jnp.where(last, 0, after)
+        # The first copy's episodes are truncated, the others terminate.
+        discount = 1.0 - (last & (jnp.arange(3) > 0))
+        flag = jnp.ones(3, bool)
+        return following, Timestep(
+            observe(after, jnp), observe(following, jnp), reward, discount, last, flag, reward * after
+        )
+
+    def init(key):
+        return jnp.zeros(3, jnp.int32), observe(jnp.zeros(3, jnp.int32), jnp)
+
+    return FunctionalEnv(SPEC, init, step)
+
+
+class Host:
+    """The same in numpy; where it `waits`, an episode's end costs a step that only resets."""
+
+    spec = SPEC
+
+    def __init__(self, waits):
+        self.waits, self.steps = waits, []
+
+    def reset(self, seed):
+        self.phase, self.resetting = np.zeros(3, int), np.zeros(3, bool)
+        return observe(self.phase)
+
+    def step(self, action):
+        valid = ~self.resetting
+        after = np.where(valid, self.phase + 1, 0)
+        last = valid & (after == LENGTHS)
+        self.resetting = last & self.waits
+        self.phase = np.where(last & (not self.waits), 0, after)
+        discount = np.float32(1 - (last & (np.arange(3) > 0)))
+        total = np.float32(LENGTHS * after)
+        reward = np.float32(LENGTHS * valid)
+        self.steps.append(Timestep(observe(after), observe(self.phase), reward, discount, last, valid, total))
+        return self.steps[-1]
+
+
+NETWORK = {"torso": "mlp", "hidden": (16,), "layer_norm": True}
+
+
+@functools.cache
+def algorithm(name, total_steps, collect_steps):
+    if name == "dqn":
+        replay = {"capacity": 120, "warmup_steps": 24, "batch_size": 8, "n_step": 3, "priority_exponent": 0.5}
+        fields = DQNConfig(
+            head="hl_gauss",
+            network=NETWORK,
+            replay=replay,
+            update_period_steps=4,
+            exploration={"decay_steps": 50},
+        )
+        config, module = DQNConfig.model_validate_json(fields.model_dump_json()), dqn
+    else:
+        fields = PQNConfig(network=NETWORK, epochs=1, minibatches=2)
+        config, module = PQNConfig.model_validate_json(fields.model_dump_json()), pqn
+    return module.make(config, SPEC, total_steps, collect_steps)
+
+
+TOTAL, COLLECT, CHUNK = 132, 4, 48  # Iterations of 12 steps: 2 of warm-up, then chunks of 4, 4 and 1.
+
+
+def train(kind, name="dqn", seeds=(0,), total=TOTAL, waits=False):
+    """The chunks, with their learners' parameters copied before the next chunk takes the state."""
+    built = algorithm(name, total, COLLECT)
+    schedule = Schedule(total, built.warmup_steps, COLLECT, built.updates_per_iteration, CHUNK)
+    if kind == "functional":
+        chunks = loop.train_functional(built.agent, functional_env(), built.memory, schedule, list(seeds))
+    else:
+        chunks = loop.train_host(built.agent, Host(waits), built.memory, schedule, seeds[0])
+    for chunk in chunks:
+        yield chunk, jax.tree.map(np.array, chunk.state.learner.params), len(COMPILATIONS)
+
+
+def episodes_between(first, end):
+    """Count and summed return of the episodes that end in vector steps first + 1 to end."""
+    counts = end // LENGTHS - first // LENGTHS
+    return counts.sum(), (counts * LENGTHS**2).sum()
+
+
+@pytest.mark.parametrize(("kind", "name"), [("functional", "dqn"), ("functional", "pqn"), ("host", "dqn")])
+def test_steps_updates_and_episodes_are_counted(kind, name):
+    chunks = [chunk.metrics for chunk, *_ in train(kind, name)]
+    if name == "dqn":
+        # The host loop closes a chunk at its size, also across the end of the warm-up.
+        steps = [24, 72, 120, 132] if kind == "functional" else [48, 96, 132]
+        updates = [3 * max(at - 24, 0) // 12 for at in steps]
+    else:
+        steps, updates = [48, 96, 132], [8, 16, 22]
+    assert [int(m["env_steps"].item()) for m in chunks] == steps
+    assert [int(m["updates"].item()) for m in chunks] == updates
+    for before, at, metrics in zip([0, *steps], steps, chunks, strict=False):
+        count, total = episodes_between(before // 3, at // 3)
+        assert metrics["episodes"].item() == count
+        np.testing.assert_allclose(metrics["episode_return"].item() * count, total, rtol=1e-6)
+        learns = name == "pqn" or at > 24
+        assert ("loss" in metrics) == learns and (not learns or np.isfinite(metrics["loss"]).all())
+
+
+def test_a_warm_up_changes_no_parameter():
+    (_, first, _), *rest = train("functional")
+    assert rest
+    built = algorithm("dqn", TOTAL, COLLECT)
+    state = jax.jit(lambda key: loop.init_functional(built.agent, functional_env(), built.memory, key))(
+        jax.random.key(0)
+    )
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y[0]), state.learner.params, first)
+    assert any((x != y).any() for x, y in zip(*map(jax.tree.leaves, (first, rest[0][1])), strict=True))
+
+
+def test_a_host_environment_that_waits_to_reset():
+    """Steps that only reset are neither counted nor learnt from."""
+    env = Host(waits=True)
+    built = algorithm("dqn", TOTAL, COLLECT)
+    schedule = Schedule(TOTAL, built.warmup_steps, COLLECT, built.updates_per_iteration, CHUNK)
+    chunks = list(loop.train_host(built.agent, env, built.memory, schedule, 0))
+    valid = sum(step.valid.sum() for step in env.steps)
+    assert TOTAL <= valid < TOTAL + 12 and len(env.steps) > TOTAL / 3
+    assert chunks[-1].metrics["env_steps"].item() == valid
+    ended = np.concatenate([step.episode_return[step.last] for step in env.steps])
+    assert sum(c.metrics["episodes"].item() for c in chunks) == len(ended)
+    total = sum(c.metrics["episodes"].item() * c.metrics["episode_return"].item() for c in chunks)
+    np.testing.assert_allclose(total, ended.sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["functional", "host"])
+def test_the_same_seed_is_the_same_run(kind):
+    first, second, other = (list(train(kind, seeds=(seed,))) for seed in (1, 1, 2))
+    for (a, a_params, _), (b, b_params, _) in zip(first, second, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, (a.metrics, a_params), (b.metrics, b_params))
+    assert first[-1][0].metrics["loss"] != other[-1][0].metrics["loss"]
+
+
+@pytest.mark.parametrize("name", ["dqn", "pqn"])
+def test_seeds_together_are_the_runs_alone(name):
+    both, *alone = (list(train("functional", name, seeds)) for seeds in ((3, 4), (3,), (4,)))
+    for index, runs in enumerate(alone):
+        for (a, a_params, _), (b, b_params, _) in zip(both, runs, strict=True):
+            for metric in b.metrics:
+                np.testing.assert_allclose(
+                    a.metrics[metric][index], b.metrics[metric][0], rtol=1e-3, atol=1e-4
+                )
+            jax.tree.map(
+                lambda x, y, i=index: np.testing.assert_allclose(x[i], y[0], atol=1e-4), a_params, b_params
+            )
+
+
+@pytest.mark.parametrize("kind", ["functional", "host"])
+def test_each_phase_is_compiled_once(kind):
+    """Nothing is compiled after the first chunk with updates, though the last chunk is shorter."""
+    chunks = list(train(kind, total=228))
+    counts, learning = [count for *_, count in chunks], [c.metrics["updates"].item() > 0 for c, *_ in chunks]
+    first = learning.index(True)
+    assert counts[first] > counts[0] - 1 and counts[first:] == [counts[first]] * (len(counts) - first)
+    assert len(counts) - first >= 3
+    seconds = [c.compile_seconds for c, *_ in chunks]
+    assert seconds[first] > 0 and not any(seconds[first + 1 :])
+
+
+@pytest.mark.parametrize("kind", ["functional", "host"])
+def test_the_replay_is_never_copied(kind):
+    """Each chunk is given the buffers of the one before."""
+    previous = None
+    for chunk, *_ in train(kind):
+        if previous is not None:
+            assert all(x.is_deleted() for x in jax.tree.leaves(previous))
+        previous = chunk.state.memory
+    assert not any(x.is_deleted() for x in jax.tree.leaves(previous))
