@@ -18,10 +18,10 @@ from agents.parts import (
     NetworkConfig,
     ObjectiveConfig,
     OptimizerConfig,
-    epsilon_greedy,
 )
 from valuelearn import backups, heads, replay
 from valuelearn.config import Misfit, Section
+from valuelearn.policies import epsilon_greedy
 from valuelearn.types import Agent, EnvSpec, LearnerState, Metrics, Sample
 
 

@@ -2,8 +2,6 @@
 
 from typing import Annotated, Literal, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import optax
 from pydantic import Field, model_validator
 
@@ -160,15 +158,6 @@ class ExplorationConfig(Section):
     def schedule(self, start_steps: int = 0) -> optax.Schedule:
         """Epsilon as a function of agent steps; the decay begins after `start_steps`."""
         return optax.linear_schedule(self.epsilon_start, self.epsilon_end, self.decay_steps, start_steps)
-
-
-def epsilon_greedy(
-    action: jax.Array, epsilon: jax.Array | float, num_actions: int, key: jax.Array
-) -> jax.Array:
-    """Actions i32[E], each replaced by a uniform one with probability epsilon."""
-    explore_key, action_key = jax.random.split(key)
-    random = jax.random.randint(action_key, action.shape, 0, num_actions)
-    return jnp.where(jax.random.uniform(explore_key, action.shape) < epsilon, random, action)
 
 
 class Algorithm(NamedTuple):

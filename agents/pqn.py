@@ -4,7 +4,7 @@ Gallici et al. (2024), "Simplifying deep temporal difference learning". LayerNor
 Any head that models the mean takes the lambda-return as its scalar target.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +17,11 @@ from agents.parts import (
     HeadConfig,
     NetworkConfig,
     OptimizerConfig,
-    epsilon_greedy,
 )
 from valuelearn import heads, replay, supports
 from valuelearn.config import Misfit, Section
 from valuelearn.loop import empty_trajectory
+from valuelearn.policies import epsilon_greedy
 from valuelearn.types import Agent, EnvSpec, LearnerState, Metrics, Trajectory
 
 
@@ -94,7 +94,7 @@ def lambda_returns(
 
 def make(config: PQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int) -> Algorithm:
     """The algorithm for environments of that shape."""
-    head = config.head_options.make(config.head)
+    head = cast(heads.MeanHead, config.head_options.make(config.head))  # As `_possible` has checked.
     network = config.network.make(spec.num_actions, head)
     rollout_size = collect_steps * spec.num_envs
     per_rollout = config.epochs * config.minibatches

@@ -78,9 +78,10 @@ def train(cfg: ExperimentConfig, folder: Path, command: list[str], say: Say) -> 
     run = logs.RunFolder(folder, config.dump(cfg), command)
     say(memory)  # Only now: whoever is refused hears one sentence.
     seeds = range(cfg.train.seed, cfg.train.seed + cfg.train.seeds)
-    parts = (algorithm.agent, env, algorithm.memory, built.schedule)
-    functional = isinstance(env, FunctionalEnv)
-    chunks = loop.train_functional(*parts, list(seeds)) if functional else loop.train_host(*parts, seeds[0])
+    if isinstance(env, FunctionalEnv):
+        chunks = loop.train_functional(algorithm.agent, env, algorithm.memory, built.schedule, list(seeds))
+    else:
+        chunks = loop.train_host(algorithm.agent, env, algorithm.memory, built.schedule, seeds[0])
     progress = logs.Progress(cfg.train.env_frames)
     try:
         for chunk in chunks:
@@ -94,7 +95,7 @@ def train(cfg: ExperimentConfig, folder: Path, command: list[str], say: Say) -> 
         progress.close()
         run.close()
     checkpoint.save_params(folder / "params", chunk.state.learner.params)
-    if not functional:
+    if not isinstance(env, FunctionalEnv):
         env.close()
     metrics = logs.read_metrics(folder)
     for million, mean in logs.per_million_frames(metrics).items():
@@ -151,7 +152,7 @@ def evaluate_run(folder: Path, episodes: int, video: Path | None, say: Say) -> l
     found = []
     for index, learner in enumerate(_learners(cfg, folder, env.spec)):
         seed = cfg.train.seed + index
-        if functional:
+        if isinstance(env, FunctionalEnv):
             key = jax.random.fold_in(jax.random.key(seed), 1)  # Not the episodes of training.
             returns = evaluate.functional_returns(agent, env, learner, cfg.evaluation.epsilon, key)
         else:
@@ -161,7 +162,7 @@ def evaluate_run(folder: Path, episodes: int, video: Path | None, say: Say) -> l
         found.append(returns)
         error = f" +- {returns.std(ddof=1) / episodes**0.5:.2f}" if episodes > 1 else ""
         say(f"seed {seed}: greedy return {returns.mean():.2f}{error}, episodes {episodes}")
-    if not functional:
+    if not isinstance(env, FunctionalEnv):
         env.close()
     return found
 
@@ -169,6 +170,7 @@ def evaluate_run(folder: Path, episodes: int, video: Path | None, say: Say) -> l
 def _film(cfg: ExperimentConfig, folder: Path, video: Path) -> None:
     """Write one greedy episode of the first seed as an animation."""
     env = cfg.env.make(1)
+    assert not isinstance(env, FunctionalEnv)
     agent = _algorithm(cfg, env.spec).agent
     learner = _learners(cfg, folder, env.spec)[0]
     frames: list[np.ndarray] = []

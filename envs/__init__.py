@@ -1,8 +1,8 @@
 """Environments by name: `make("minatar/breakout", num_envs=64)`.
 
-    minatar/<game>, classic/<name>   gymnax, stepped inside the compiled loop (extra `fast`)
-    atari/<game>                     ale-py's vector environment (extra `atari`)
-    gym/<any gymnasium id>           a gymnasium vector environment
+minatar/<game>, classic/<name>   gymnax, stepped inside the compiled loop (extra `fast`)
+atari/<game>                     ale-py's vector environment (extra `atari`)
+gym/<any gymnasium id>           a gymnasium vector environment
 """
 
 from envs.registry import AtariOptions, UnknownEnvironmentError, check, is_functional, make

@@ -6,6 +6,7 @@ stacks of 4. The rest is in `AtariOptions`.
 
 import importlib.util
 
+import gymnasium
 import numpy as np
 
 from envs.registry import AtariOptions, UnknownEnvironmentError, unknown
@@ -55,10 +56,12 @@ class AtariEnv:
             reward_clipping=False,
             use_fire_reset=False,
         )
+        action_space = self._env.single_action_space
+        assert isinstance(action_space, gymnasium.spaces.Discrete)
         self.spec = EnvSpec(
             obs_shape=(_SIZE, _SIZE, _STACK),
             obs_dtype=np.dtype(np.uint8),
-            num_actions=int(self._env.single_action_space.n),
+            num_actions=int(action_space.n),
             num_envs=num_envs,
             frame_stack=_STACK,
             frames_per_step=_FRAME_SKIP,
@@ -66,15 +69,16 @@ class AtariEnv:
         self._resetting = np.zeros(num_envs, bool)
         self._episode_return = np.zeros(num_envs, np.float32)
         self._lives = np.zeros(num_envs, np.int32)
-        self._obs = np.zeros((num_envs, *self.spec.obs_shape), np.uint8)
+        self._obs: np.ndarray = np.zeros((num_envs, *self.spec.obs_shape), np.uint8)
 
     def reset(self, seed: int) -> np.ndarray:
         """First observations; the seed fixes everything that follows."""
-        obs, info = self._env.reset(seed=seed)
+        frames: np.ndarray
+        frames, info = self._env.reset(seed=seed)
         self._resetting[:] = False
         self._episode_return[:] = 0
-        self._lives = info["lives"].copy()
-        self._obs = np.moveaxis(obs, 1, -1)
+        self._lives = np.array(info["lives"])
+        self._obs = np.moveaxis(frames, 1, -1)
         return self._obs
 
     def step(self, action: np.ndarray) -> Timestep:

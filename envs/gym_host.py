@@ -77,9 +77,11 @@ class GymEnv:
             UnknownEnvironmentError: where the environment draws with a package that is not installed.
         """
         try:
-            return np.asarray(self._env.render()[0])
+            pictures = self._env.render()
         except (gymnasium.error.Error, ImportError) as error:
             raise UnknownEnvironmentError(f"the environment cannot be drawn: {error}") from error
+        assert pictures is not None  # It was made to return them.
+        return np.asarray(pictures[0])
 
     def close(self) -> None:
         """Close the environment."""

@@ -283,7 +283,8 @@ def test_minatar_observations_are_bits(game):
     _, step = jax.eval_shape(env.step, state, action, jax.random.key(0))
     for found in (obs, step.obs, step.next_obs):
         assert (found.shape, found.dtype) == ((2, 10, 10, env.spec.obs_shape[-1]), env.spec.obs_dtype)
-    assert env.spec.obs_dtype == bool and step.reward.dtype == step.episode_return.dtype == jnp.float32
+    assert env.spec.obs_dtype == np.dtype(bool)
+    assert step.reward.dtype == step.episode_return.dtype == jnp.float32
 
 
 def test_minatar_returns():

@@ -53,13 +53,17 @@ class Stream:
             next_obs.append(self.observe(e))
             self.episodes[e].append((obs[e], action[e], reward[e], 0.0 if ended[e] else 1.0, next_obs[-1]))
             self.transitions[e].append((len(self.transitions[e]), *self.episodes[e][-1], bool(last[e])))
-            if last[e]:
-                if not self.waits:
-                    self.frames[e] = [self.fresh()]
+            if last[e] and not self.waits:
+                self.frames[e] = [self.fresh()]
             after.append(self.observe(e))
         self.resetting = last if self.waits else np.zeros_like(last)
         step = Timestep(
-            np.stack(next_obs), np.stack(after), reward, 1 - ended.astype(np.float32), last, valid,
+            np.stack(next_obs),
+            np.stack(after),
+            reward,
+            1 - ended.astype(np.float32),
+            last,
+            valid,
             np.zeros(self.num_envs, np.float32),
         )
         return Trajectory(obs, action, step)
@@ -67,7 +71,8 @@ class Stream:
     def expected(self, env: int, index: int, n_step: int) -> tuple | None:
         """The n-step transition from the env's index-th action; None where it is not whole yet."""
         total, power = 0.0, 1.0
-        for _, _, _, reward, alive, next_obs, last in self.transitions[env][index : index + n_step]:
+        for made in self.transitions[env][index : index + n_step]:
+            *_, reward, alive, next_obs, last = made
             total, power = total + power * reward, power * GAMMA
             if last or not alive:
                 break
@@ -86,7 +91,11 @@ def test_samples_are_the_transitions_that_happened(waits_to_reset, stack, n_step
     stream = Stream(num_envs, stack, seed=n_step + stack, waits_to_reset=waits_to_reset)
     spec = EnvSpec((2, stack) if stack > 1 else (2,), np.dtype(np.float32), 5, num_envs, stack)
     memory = replay.replay(
-        spec, capacity=capacity, batch_size=512, gamma=GAMMA, n_step=n_step,
+        spec,
+        capacity=capacity,
+        batch_size=512,
+        gamma=GAMMA,
+        n_step=n_step,
         priority_exponent=priority_exponent,
     )
     add, sample, state = jax.jit(memory.add), jax.jit(memory.sample), memory.init()

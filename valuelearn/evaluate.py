@@ -7,15 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from valuelearn.policies import epsilon_greedy
 from valuelearn.types import Agent, FunctionalEnv, HostEnv, LearnerState
 
 
 def _policy(agent: Agent, epsilon: float, num_actions: int) -> Callable:
     def act(learner: LearnerState, obs: jax.Array, key: jax.Array) -> jax.Array:
-        explore_key, action_key = jax.random.split(key)
-        action = agent.greedy(learner, obs)
-        random = jax.random.randint(action_key, action.shape, 0, num_actions)
-        return jnp.where(jax.random.uniform(explore_key, action.shape) < epsilon, random, action)
+        return epsilon_greedy(agent.greedy(learner, obs), epsilon, num_actions, key)
 
     return act
 
@@ -60,7 +58,8 @@ def host_returns(
     quota = np.full(env.spec.num_envs, episodes // env.spec.num_envs)
     quota[: episodes % env.spec.num_envs] += 1
     key = jax.random.key(seed)
-    obs, returns = env.reset(seed), []
+    obs = env.reset(seed)
+    returns: list[float] = []
     while quota.any():
         key, act_key = jax.random.split(key)
         step = env.step(np.asarray(act(learner, obs, act_key)))

@@ -289,9 +289,7 @@ class Categorical(_SoftmaxHead):
         return _cross_entropy(out, target)
 
 
-def _quantile_huber(
-    quantiles: jax.Array, fractions: jax.Array, target: jax.Array, kappa: float
-) -> jax.Array:
+def _quantile_huber(quantiles: jax.Array, fractions: jax.Array, target: jax.Array, kappa: float) -> jax.Array:
     """Quantile Huber loss [...]: summed over the N estimates, averaged over the M targets.
 
     Dabney et al. (2018), eq. 10, divided by kappa; with kappa 0 the plain quantile loss.

@@ -211,7 +211,7 @@ def _number(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.4g}"
 
 
-def write_animation(file: Path, frames: list[np.ndarray], seconds_per_frame: float = 1 / 15) -> None:
+def write_animation(file: Path, frames: list[Any], seconds_per_frame: float = 1 / 15) -> None:
     """Write pictures [H, W, 3] u8 as an animation in the format of the file's suffix.
 
     Raises:

@@ -17,6 +17,7 @@ import numpy as np
 
 from valuelearn.types import (
     Agent,
+    Array,
     EnvSpec,
     FunctionalEnv,
     HostEnv,
@@ -44,9 +45,9 @@ class RunState(NamedTuple):
     learner: LearnerState
     memory: Any
     env: Any  # A functional environment's state, or None.
-    obs: jax.Array  # [E, ...]
+    obs: Array  # [E, ...]
     key: jax.Array
-    env_steps: jax.Array  # i32[], agent steps taken by all environments.
+    env_steps: Array  # i32[], agent steps taken by all environments.
 
 
 class Chunk(NamedTuple):
@@ -60,8 +61,8 @@ class Chunk(NamedTuple):
 class Episodes(NamedTuple):
     """Sums over the episodes that ended."""
 
-    count: jax.Array
-    total_return: jax.Array
+    ended: Array
+    total_return: Array
 
 
 def initial_timestep(spec: EnvSpec) -> Timestep:
@@ -153,7 +154,7 @@ def init_functional(agent: Agent, env: FunctionalEnv, memory: Memory, key: jax.A
 
 
 def _metrics(state: RunState, episodes: Episodes, metrics: Metrics) -> dict[str, np.ndarray]:
-    count = np.asarray(episodes.count, np.float64)
+    count = np.asarray(episodes.ended, np.float64)
     with np.errstate(invalid="ignore"):
         mean_return = np.asarray(episodes.total_return, np.float64) / np.where(count > 0, count, np.nan)
     return {
@@ -200,9 +201,7 @@ def train_functional(
             seconds = 0.0
 
 
-def train_host(
-    agent: Agent, env: HostEnv, memory: Memory, schedule: Schedule, seed: int
-) -> Iterator[Chunk]:
+def train_host(agent: Agent, env: HostEnv, memory: Memory, schedule: Schedule, seed: int) -> Iterator[Chunk]:
     """Train one seed on a host environment, a chunk at a time."""
     key, init_key, collect_key, update_key = jax.random.split(jax.random.key(seed), 4)
     obs = env.reset(seed)
@@ -210,7 +209,7 @@ def train_host(
     memory_state = jax.jit(memory.init)()
     env_steps = 0
 
-    def act(learner: LearnerState, obs: np.ndarray, index: int, env_steps: int) -> jax.Array:
+    def act(learner: LearnerState, obs: Array, index: Array, env_steps: Array) -> jax.Array:
         return agent.act(learner, obs, jax.random.fold_in(collect_key, index), env_steps)
 
     def update(learner: LearnerState, memory_state: Any, index: int) -> tuple[tuple, Metrics]:
@@ -243,9 +242,7 @@ def train_host(
                 pending_compile += seconds
             (learner, memory_state), update_metrics = learn(learner, memory_state, iteration)
             metrics.append(update_metrics)
-        trajectory, obs, env_steps = collect(
-            acting, obs, iteration * schedule.steps_per_iteration, env_steps
-        )
+        trajectory, obs, env_steps = collect(acting, obs, iteration * schedule.steps_per_iteration, env_steps)
         memory_state = add(memory_state, trajectory)
         episodes = jax.tree.map(np.add, episodes, jax.tree.map(np.asarray, _ended(trajectory.step)))
         iteration += 1

@@ -66,11 +66,7 @@ def _slices(x: jax.Array, kernel: int, stride: int, rows: int, columns: int) -> 
     """Patches [B, rows, columns, kernel * kernel * C] of padded images [B, H, W, C]."""
     height, width = stride * (rows - 1) + 1, stride * (columns - 1) + 1
     return jnp.concatenate(
-        [
-            x[:, i : i + height : stride, j : j + width : stride]
-            for i in range(kernel)
-            for j in range(kernel)
-        ],
+        [x[:, i : i + height : stride, j : j + width : stride] for i in range(kernel) for j in range(kernel)],
         axis=-1,
     )
 

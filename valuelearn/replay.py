@@ -150,9 +150,9 @@ def replay(
             last=put(state.last, timestep.last, False),
             start=put(state.start, timestep.valid, False),
             # After an end the next row is a first one.
-            age=put(state.age, age, following).at[rows, written % slots].set(
-                jnp.where(timestep.last, 0, jnp.where(timestep.valid, following, age))
-            ),
+            age=put(state.age, age, following)
+            .at[rows, written % slots]
+            .set(jnp.where(timestep.last, 0, jnp.where(timestep.valid, following, age))),
             written=written,
             priorities=state.priorities,
         )
@@ -171,7 +171,8 @@ def replay(
         keep = (changed < 0) | ~timestep.valid[:, None]
         old = state.priorities.leaves[index // _BLOCK, index % _BLOCK]
         value = jnp.where(keep, old, jnp.where(alive, state.priorities.largest, 0.0))
-        return state._replace(priorities=_set_priorities(state.priorities, index.ravel(), value.ravel())), None
+        priorities = _set_priorities(state.priorities, index.ravel(), value.ravel())
+        return state._replace(priorities=priorities), None
 
     def add(state: ReplayState, trajectory: Trajectory) -> ReplayState:
         return jax.lax.scan(add_step, state, trajectory)[0]
@@ -242,7 +243,7 @@ def replay(
         return Sample(transition(state, env, row), weight, index)
 
     def reprioritise(state: ReplayState, sample: Sample, priority: jax.Array) -> ReplayState:
-        if state.priorities is None:
+        if state.priorities is None or priority_exponent is None:
             return state
         value = (priority + 1e-10) ** priority_exponent
         priorities = _set_priorities(state.priorities, sample.index, value)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+Array = Any  # A jax.Array inside compiled functions, a numpy array where the host steps.
 Params = Any  # A pytree of arrays.
 Metrics = dict[str, jax.Array]
 
@@ -41,20 +42,20 @@ class EnvSpec(NamedTuple):
 class Timestep(NamedTuple):
     """The answer of an environment to one action, free of any autoreset convention."""
 
-    next_obs: jax.Array  # [E, ...] the true next observation, never that of a reset.
-    obs: jax.Array  # [E, ...] what the next action is chosen on: a first one after `last`.
-    reward: jax.Array  # f32[E] what the agent learns from (clipped where the protocol says so).
-    discount: jax.Array  # f32[E] 0 where the episode terminated, otherwise 1.
-    last: jax.Array  # bool[E] the episode ended, by termination or by truncation.
-    valid: jax.Array  # bool[E] False where the environment ignored the action to reset itself.
-    episode_return: jax.Array  # f32[E] undiscounted, unclipped return so far; whole where `last`.
+    next_obs: Array  # [E, ...] the true next observation, never that of a reset.
+    obs: Array  # [E, ...] what the next action is chosen on: a first one after `last`.
+    reward: Array  # f32[E] what the agent learns from (clipped where the protocol says so).
+    discount: Array  # f32[E] 0 where the episode terminated, otherwise 1.
+    last: Array  # bool[E] the episode ended, by termination or by truncation.
+    valid: Array  # bool[E] False where the environment ignored the action to reset itself.
+    episode_return: Array  # f32[E] undiscounted, unclipped return so far; whole where `last`.
 
 
 class Trajectory(NamedTuple):
     """Consecutive steps of E environments, `[T, E, ...]` each."""
 
-    obs: jax.Array
-    action: jax.Array
+    obs: Array
+    action: Array
     step: Timestep
 
 
@@ -73,7 +74,7 @@ class Sample(NamedTuple):
 
     transition: Transition
     weight: jax.Array  # f32[B] importance weight.
-    index: jax.Array  # i32[B] handed back to the replay with new priorities.
+    index: jax.Array  # type: ignore[assignment]  # i32[B] where the replay holds them.
 
 
 class LearnerState(NamedTuple):
