@@ -18,6 +18,7 @@ from agents.parts import (
     NetworkConfig,
     ObjectiveConfig,
     OptimizerConfig,
+    update_metrics,
 )
 from valuelearn import backups, heads, replay
 from valuelearn.config import Misfit, Section
@@ -199,13 +200,7 @@ def make(config: DQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
             )
         else:
             target_params = optax.incremental_update(params, state.target_params, config.target_tau)
-        metrics = {
-            "loss": mean_loss,
-            "value": value,
-            "clipped_below": clipped[0],
-            "clipped_above": clipped[1],
-            "grad_norm": optax.tree.norm(grads),
-        }
+        metrics = update_metrics(mean_loss, value, clipped, grads)
         return LearnerState(params, target_params, opt_state, key, updates), metrics, losses
 
     end = config.replay.importance_exponent_end

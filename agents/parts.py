@@ -2,12 +2,13 @@
 
 from typing import Annotated, Literal, NamedTuple
 
+import jax
 import optax
 from pydantic import Field, model_validator
 
 from valuelearn import heads, networks, objectives, supports
 from valuelearn.config import Misfit, Section
-from valuelearn.types import Agent, Memory, Network
+from valuelearn.types import Agent, Memory, Metrics, Network, Params
 
 
 class HeadConfig(Section):
@@ -158,6 +159,17 @@ class ExplorationConfig(Section):
     def schedule(self, start_steps: int = 0) -> optax.Schedule:
         """Epsilon as a function of agent steps; the decay begins after `start_steps`."""
         return optax.linear_schedule(self.epsilon_start, self.epsilon_end, self.decay_steps, start_steps)
+
+
+def update_metrics(loss: jax.Array, value: jax.Array, clipped: jax.Array, grads: Params) -> Metrics:
+    """The metrics that every agent reports of an update; `clipped` is f32[2], below and above."""
+    return {
+        "loss": loss,
+        "value": value,
+        "clipped_below": clipped[0],
+        "clipped_above": clipped[1],
+        "grad_norm": optax.tree.norm(grads),
+    }
 
 
 class Algorithm(NamedTuple):

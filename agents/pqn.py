@@ -17,6 +17,7 @@ from agents.parts import (
     HeadConfig,
     NetworkConfig,
     OptimizerConfig,
+    update_metrics,
 )
 from valuelearn import heads, replay, supports
 from valuelearn.config import Misfit, Section
@@ -126,13 +127,7 @@ def make(config: PQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         (mean_loss, (value, clipped)), grads = jax.value_and_grad(loss, has_aux=True)(state.params, *batch)
         changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
-        metrics = {
-            "loss": mean_loss,
-            "value": value,
-            "clipped_below": clipped[0],
-            "clipped_above": clipped[1],
-            "grad_norm": optax.tree.norm(grads),
-        }
+        metrics = update_metrics(mean_loss, value, clipped, grads)
         return state._replace(params=params, opt_state=opt_state, updates=state.updates + 1), metrics
 
     def update(state: LearnerState, rollout: Trajectory) -> tuple[LearnerState, Metrics, jax.Array]:
