@@ -23,7 +23,7 @@ KEPT_IN = {
 }
 # Each may import those before it, never those after. `heads` needs the type that `backups` names.
 LAYERS = (
-    "errors", "types", "supports", "projections", "backups", "heads", "objectives", "networks", "replay",
+    "errors", "types", "policies", "supports", "projections", "backups", "heads", "objectives", "networks", "replay",
     "loop", "evaluate", "config", "checkpoint", "logs", "plots", "cli",
 )  # fmt: skip
 

@@ -28,7 +28,9 @@ def listen():
             COMPILATIONS.append(event)
 
     jax.monitoring.register_event_duration_secs_listener(listener)
+    jax.config.update("jax_disable_most_optimizations", True)  # Most of the time here is compilation.
     yield
+    jax.config.update("jax_disable_most_optimizations", False)
     jax.monitoring.unregister_event_duration_listener(listener)
 
 
@@ -104,16 +106,22 @@ def algorithm(name, total_steps, collect_steps):
 TOTAL, COLLECT, CHUNK = 132, 4, 48  # Iterations of 12 steps: 2 of warm-up, then chunks of 4, 4 and 1.
 
 
-def train(kind, name="dqn", seeds=(0,), total=TOTAL, waits=False):
+def train(kind, name="dqn", seeds=(0,), total=TOTAL):
     """The chunks, with their learners' parameters copied before the next chunk takes the state."""
     built = algorithm(name, total, COLLECT)
     schedule = Schedule(total, built.warmup_steps, COLLECT, built.updates_per_iteration, CHUNK)
     if kind == "functional":
         chunks = loop.train_functional(built.agent, functional_env(), built.memory, schedule, list(seeds))
     else:
-        chunks = loop.train_host(built.agent, Host(waits), built.memory, schedule, seeds[0])
+        chunks = loop.train_host(built.agent, Host(waits=False), built.memory, schedule, seeds[0])
     for chunk in chunks:
         yield chunk, jax.tree.map(np.array, chunk.state.learner.params), len(COMPILATIONS)
+
+
+@functools.cache
+def trained(kind, name="dqn", seeds=(0,)):
+    """The chunks of a run that tests share."""
+    return list(train(kind, name, seeds))
 
 
 def episodes_between(first, end):
@@ -124,7 +132,7 @@ def episodes_between(first, end):
 
 @pytest.mark.parametrize(("kind", "name"), [("functional", "dqn"), ("functional", "pqn"), ("host", "dqn")])
 def test_steps_updates_and_episodes_are_counted(kind, name):
-    chunks = [chunk.metrics for chunk, *_ in train(kind, name)]
+    chunks = [chunk.metrics for chunk, *_ in trained(kind, name)]
     if name == "dqn":
         # The host loop closes a chunk at its size, also across the end of the warm-up.
         steps = [24, 72, 120, 132] if kind == "functional" else [48, 96, 132]
@@ -142,7 +150,7 @@ def test_steps_updates_and_episodes_are_counted(kind, name):
 
 
 def test_a_warm_up_changes_no_parameter():
-    (_, first, _), *rest = train("functional")
+    (_, first, _), *rest = trained("functional")
     assert rest
     built = algorithm("dqn", TOTAL, COLLECT)
     state = jax.jit(lambda key: loop.init_functional(built.agent, functional_env(), built.memory, key))(
@@ -169,7 +177,7 @@ def test_a_host_environment_that_waits_to_reset():
 
 @pytest.mark.parametrize("kind", ["functional", "host"])
 def test_the_same_seed_is_the_same_run(kind):
-    first, second, other = (list(train(kind, seeds=(seed,))) for seed in (1, 1, 2))
+    first, second, other = trained(kind), list(train(kind)), trained(kind, seeds=(1,))
     for (a, a_params, _), (b, b_params, _) in zip(first, second, strict=True):
         jax.tree.map(np.testing.assert_array_equal, (a.metrics, a_params), (b.metrics, b_params))
     assert first[-1][0].metrics["loss"] != other[-1][0].metrics["loss"]
@@ -177,7 +185,7 @@ def test_the_same_seed_is_the_same_run(kind):
 
 @pytest.mark.parametrize("name", ["dqn", "pqn"])
 def test_seeds_together_are_the_runs_alone(name):
-    both, *alone = (list(train("functional", name, seeds)) for seeds in ((3, 4), (3,), (4,)))
+    both, *alone = (trained("functional", name, seeds) for seeds in ((0, 1), (0,), (1,)))
     for index, runs in enumerate(alone):
         for (a, a_params, _), (b, b_params, _) in zip(both, runs, strict=True):
             for metric in b.metrics:
@@ -195,8 +203,8 @@ def test_each_phase_is_compiled_once(kind):
     chunks = list(train(kind, total=228))
     counts, learning = [count for *_, count in chunks], [c.metrics["updates"].item() > 0 for c, *_ in chunks]
     first = learning.index(True)
-    assert counts[first] > counts[0] - 1 and counts[first:] == [counts[first]] * (len(counts) - first)
-    assert len(counts) - first >= 3
+    assert len(counts) - first >= 3 and counts[first:] == [counts[first]] * (len(counts) - first)
+    assert counts[first] > 0  # Compilations are seen.
     seconds = [c.compile_seconds for c, *_ in chunks]
     assert seconds[first] > 0 and not any(seconds[first + 1 :])
 
