@@ -22,6 +22,7 @@ import jax
 import numpy as np
 import rich.console
 import rich.progress
+import rich.table
 import tensorboardX
 
 from valuelearn.errors import UserError
@@ -167,11 +168,13 @@ class Progress:
         """Start the clock."""
         self._console = rich.console.Console(file=sys.stderr)
         self._bar = rich.progress.Progress(
-            rich.progress.BarColumn(24),
+            rich.progress.BarColumn(12),
             rich.progress.TaskProgressColumn(),
-            rich.progress.TextColumn("{task.description}"),
+            # Its lines are broken where the terminal is narrow; the other columns keep theirs.
+            rich.progress.TextColumn("{task.description}", table_column=rich.table.Column(ratio=1)),
             rich.progress.TimeRemainingColumn(),
             console=self._console,
+            expand=True,
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("compiling", total=total_frames)
