@@ -23,8 +23,8 @@ KEPT_IN = {
 }
 # Each may import those before it, never those after. `heads` needs the type that `backups` names.
 LAYERS = (
-    "errors", "types", "policies", "supports", "projections", "backups", "heads", "objectives", "networks", "replay",
-    "loop", "evaluate", "config", "checkpoint", "logs", "plots", "cli",
+    "errors", "types", "policies", "supports", "projections", "backups", "heads", "objectives", "networks",
+    "replay", "loop", "evaluate", "config", "checkpoint", "logs", "plots", "cli",
 )  # fmt: skip
 
 
