@@ -4,6 +4,8 @@ The adapter takes a vector environment in any autoreset mode and answers with th
 transitions in each: the true next observation, `last`, and the first observation of what follows.
 """
 
+import logging
+
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -100,6 +102,13 @@ def check(name: str) -> None:
         raise unknown("gymnasium environment", name, list(gymnasium.registry)) from error
 
 
+def _log_of_mujoco(message: str) -> None:
+    """Pass a warning of MuJoCo's on to Python's log, where warnings are shown and remarks are not."""
+    # What is deprecated stands in a model file that came with gymnasium: nothing that a user could mend.
+    level = logging.INFO if "deprecated" in message else logging.WARNING
+    logging.getLogger("mujoco").log(level, message)
+
+
 def make_gym(name: str, num_envs: int) -> GymEnv:
     """`num_envs` copies of a registered gymnasium environment.
 
@@ -107,6 +116,11 @@ def make_gym(name: str, num_envs: int) -> GymEnv:
         UnknownEnvironmentError: for a missing dependency or an unsupported space.
     """
     try:
+        if "mujoco" in str(gymnasium.spec(name).entry_point):
+            import mujoco
+
+            # Left alone, MuJoCo appends its warnings to a file in whatever folder the user is in.
+            mujoco.set_mju_user_warning(_log_of_mujoco)
         env = gymnasium.make_vec(name, num_envs=num_envs, vectorization_mode="sync", render_mode="rgb_array")
     except (gymnasium.error.Error, ImportError) as error:
         raise UnknownEnvironmentError(f"gymnasium cannot make it: {error}") from error
