@@ -159,8 +159,8 @@ def make(config: DQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         action: jax.Array,
         reward: jax.Array,
         discount: jax.Array,
-    ) -> tuple[jax.Array, jax.Array]:
-        """One transition's target and clipped mass; outputs are [A, N]."""
+    ) -> tuple[jax.Array, heads.SupportFit]:
+        """One transition's target and how the support holds it; outputs are [A, N]."""
         if config.munchausen is None:
             chosen = next_target[scores(next_online).argmax()]
         else:
@@ -172,7 +172,7 @@ def make(config: DQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
             reward = reward + soft.weight * jnp.clip(soft.temperature * past, soft.clip, 0.0)
             reward = reward - discount * soft.temperature * (policy * log_policy).sum()
         backup = backups.summed(reward, discount)
-        return head.target(chosen, backup), heads.clipped(head, chosen, backup)
+        return head.target(chosen, backup), heads.support_fit(head, *heads.backed_up(head, chosen, backup))
 
     def loss(params: Any, state: LearnerState, sample: Sample, key: jax.Array) -> tuple[jax.Array, Any]:
         obs, action, reward, discount, next_obs = sample.transition
@@ -181,14 +181,18 @@ def make(config: DQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         next_target = network.apply(state.target_params, next_obs, target_key)
         next_online = network.apply(params, next_obs, select_key) if config.double else next_target
         current = network.apply(state.target_params, obs, target_key) if config.munchausen else next_target
-        targets, clipped = jax.vmap(target)(next_target, next_online, current, action, reward, discount)
+        targets, fit = jax.vmap(target)(next_target, next_online, current, action, reward, discount)
         taken = jax.vmap(lambda out, action: out[action])(out, action)
         losses = head.loss(taken, targets)
-        return (sample.weight * losses).mean(), (losses, head.value(taken).mean(), clipped.mean(0))
+        return (sample.weight * losses).mean(), (
+            losses,
+            head.value(taken).mean(),
+            jax.tree.map(jnp.mean, fit),
+        )
 
     def update(state: LearnerState, sample: Sample) -> tuple[LearnerState, Metrics, jax.Array]:
         key, loss_key = jax.random.split(state.key)
-        (mean_loss, (losses, value, clipped)), grads = jax.value_and_grad(loss, has_aux=True)(
+        (mean_loss, (losses, value, fit)), grads = jax.value_and_grad(loss, has_aux=True)(
             state.params, state, sample, loss_key
         )
         changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -200,7 +204,7 @@ def make(config: DQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
             )
         else:
             target_params = optax.incremental_update(params, state.target_params, config.target_tau)
-        metrics = update_metrics(mean_loss, value, clipped, grads)
+        metrics = update_metrics(mean_loss, value, fit, grads)
         return LearnerState(params, target_params, opt_state, key, updates), metrics, losses
 
     end = config.replay.importance_exponent_end

@@ -1,5 +1,6 @@
 """A whole run as one config, and the parts it is built from."""
 
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import jax
@@ -8,7 +9,9 @@ from pydantic import Field, field_validator, model_validator
 import envs
 from agents import dqn, pqn
 from agents.parts import Algorithm
-from valuelearn.config import Misfit, Section
+from valuelearn.config import Misfit, Section, load
+from valuelearn.errors import no_such_path
+from valuelearn.logs import RunFolderError
 from valuelearn.loop import Schedule
 from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, LearnerState
 
@@ -75,6 +78,18 @@ class EvaluationConfig(Section):
     """Share of random actions."""
 
 
+class CheckpointConfig(Section):
+    """Saving the whole run, so that it can go on after a crash as if nothing had happened."""
+
+    every_frames: Annotated[int, Field(gt=0)] | None = 2_000_000
+    """Environment frames between two checkpoints, taken with the next row of metrics; none for no
+    checkpoints. Environments outside the compiled loop start new episodes there."""
+    keep: Annotated[int, Field(gt=0)] = 2
+    """Checkpoints kept, the newest."""
+    replay: bool = True
+    """Whether the replay is saved too; without it a run goes on, but not as the same run."""
+
+
 class ExperimentConfig(Section):
     """Everything that defines a run."""
 
@@ -86,6 +101,8 @@ class ExperimentConfig(Section):
     """Training."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Evaluation."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """Checkpoints."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "ExperimentConfig":
@@ -135,6 +152,19 @@ def abstract_learner(algorithm: Algorithm, spec: EnvSpec) -> LearnerState:
     return jax.eval_shape(algorithm.agent.init, jax.random.key(0), obs)
 
 
+def load_run(folder: Path) -> ExperimentConfig:
+    """The config of a run.
+
+    Raises:
+        RunFolderError, ConfigError: where the folder is not a run's.
+    """
+    if not folder.exists():
+        raise RunFolderError(f"{folder}: {no_such_path(folder)}")
+    if not (folder / "config.yaml").is_file():
+        raise RunFolderError(f"{folder}: this is not a run folder: it has no config.yaml")
+    return load(ExperimentConfig, folder / "config.yaml")
+
+
 def make(config: ExperimentConfig) -> Experiment:
     """Build the environment, the agent and its memory; nothing large is allocated.
 
@@ -147,11 +177,13 @@ def make(config: ExperimentConfig) -> Experiment:
         reason = f"one step of {config.env.id} takes {spec.frames_per_step} frames"
         raise Misfit("train.env_frames", config.train.env_frames, reason, "env.id")
     algorithm = make_algorithm(config, spec)
+    every = config.checkpoint.every_frames
     schedule = Schedule(
         total_steps=config.train.env_frames // spec.frames_per_step,
         warmup_steps=algorithm.warmup_steps,
         steps_per_iteration=config.train.collect_steps,
         updates_per_iteration=algorithm.updates_per_iteration,
         chunk_steps=config.train.log_frames // spec.frames_per_step,
+        checkpoint_steps=None if every is None else max(every // spec.frames_per_step, 1),
     )
     return Experiment(env, algorithm, schedule, abstract_learner(algorithm, spec))

@@ -3,10 +3,11 @@
 from typing import Annotated, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from pydantic import Field, model_validator
 
-from valuelearn import heads, networks, objectives, supports
+from valuelearn import doctor, heads, networks, objectives, supports
 from valuelearn.config import Misfit, Section
 from valuelearn.types import Agent, Memory, Metrics, Network, Params
 
@@ -42,6 +43,11 @@ class HeadConfig(Section):
         if self.v_min >= self.v_max:
             raise Misfit("v_min", self.v_min, f"it must lie below v_max, which is {self.v_max}", "v_max")
         return self
+
+    def support(self, name: heads.Name, gamma: float) -> doctor.Support:
+        """What the support doctor looks at; heads without a support lose nothing, so nothing is found."""
+        sigma_ratio = self.sigma_ratio if name == "hl_gauss" else 0.0
+        return doctor.Support(self.v_min, self.v_max, self.num_bins, gamma, sigma_ratio, self.transform)
 
     def make(self, name: heads.Name) -> heads.Head:
         """The head of that name with these options."""
@@ -161,15 +167,11 @@ class ExplorationConfig(Section):
         return optax.linear_schedule(self.epsilon_start, self.epsilon_end, self.decay_steps, start_steps)
 
 
-def update_metrics(loss: jax.Array, value: jax.Array, clipped: jax.Array, grads: Params) -> Metrics:
-    """The metrics that every agent reports of an update; `clipped` is f32[2], below and above."""
-    return {
-        "loss": loss,
-        "value": value,
-        "clipped_below": clipped[0],
-        "clipped_above": clipped[1],
-        "grad_norm": optax.tree.norm(grads),
-    }
+def update_metrics(loss: jax.Array, value: jax.Array, fit: heads.SupportFit, grads: Params) -> Metrics:
+    """The metrics that every agent reports of an update."""
+    # Each gradient's dot product with itself: its square would be written to memory before it is summed.
+    squares = [jnp.vdot(x, x) for x in jax.tree.leaves(grads)]
+    return {"loss": loss, "value": value, **fit._asdict(), "grad_norm": jnp.sqrt(sum(squares))}
 
 
 class Algorithm(NamedTuple):

@@ -19,7 +19,7 @@ from agents.parts import (
     OptimizerConfig,
     update_metrics,
 )
-from valuelearn import heads, replay, supports
+from valuelearn import heads, replay
 from valuelearn.config import Misfit, Section
 from valuelearn.loop import empty_trajectory
 from valuelearn.policies import epsilon_greedy
@@ -119,15 +119,15 @@ def make(config: PQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         out = network.apply(params, obs)
         taken = jax.vmap(lambda out, action: out[action])(out, action)
         targets = head.encode(returns)
-        clipped = supports.clipped_mass(returns[:, None], jnp.ones(1), *head.bounds)
+        fit = heads.support_fit(head, returns[:, None], jnp.ones(1))
         # A step on which the environment only reset itself teaches nothing.
-        return (valid * head.loss(taken, targets)).mean(), (head.value(taken).mean(), clipped)
+        return (valid * head.loss(taken, targets)).mean(), (head.value(taken).mean(), fit)
 
     def minibatch(state: LearnerState, batch: tuple) -> tuple[LearnerState, Metrics]:
-        (mean_loss, (value, clipped)), grads = jax.value_and_grad(loss, has_aux=True)(state.params, *batch)
+        (mean_loss, (value, fit)), grads = jax.value_and_grad(loss, has_aux=True)(state.params, *batch)
         changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
-        metrics = update_metrics(mean_loss, value, clipped, grads)
+        metrics = update_metrics(mean_loss, value, fit, grads)
         return state._replace(params=params, opt_state=opt_state, updates=state.updates + 1), metrics
 
     def update(state: LearnerState, rollout: Trajectory) -> tuple[LearnerState, Metrics, jax.Array]:

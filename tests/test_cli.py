@@ -122,7 +122,7 @@ def test_what_a_run_leaves(minatar):
     cfg = config.load(ExperimentConfig, minatar / "config.yaml")
     assert cfg == config.load(ExperimentConfig, MINATAR[1], MINATAR[2:])
     assert config.dump(cfg) == (minatar / "config.yaml").read_text()
-    versions = json.loads((minatar / "versions.json").read_text())
+    (versions,) = json.loads((minatar / "versions.json").read_text())
     assert versions.keys() >= {"jax", "gymnasium", "device", "git", "python", "command"}
     assert versions["command"][:2] == ["valuelearn", "train"]
     metrics = read_metrics(minatar)

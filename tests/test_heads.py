@@ -184,23 +184,44 @@ def test_label_smoothing_spreads_its_share(value):
         np.testing.assert_allclose(smooth.encode(value), 0.9 * plain.encode(value) + 0.1 / 51, atol=1e-6)
 
 
-@pytest.mark.parametrize(("reward", "expected"), [(0.0, (0, 0)), (11.0, (0, 1)), (-11.0, (1, 0))])
+def fit(head, out, reward):
+    """What the support does to a target of that reward and the whole next value."""
+    return heads.support_fit(head, *heads.backed_up(head, out, summed(reward, 1.0)))
+
+
+@pytest.mark.parametrize(("reward", "below", "above"), [(0.0, 0, 0), (11.0, 0, 1), (-12.5, 1, 0)])
 @pytest.mark.parametrize("name", ["mse_softmax", "two_hot", "hl_gauss"])
-def test_clipped_counts_scalar_targets(name, reward, expected):
-    head = HEADS[name]
-    np.testing.assert_allclose(heads.clipped(head, jnp.zeros(51), summed(reward, 1.0)), expected)
+def test_the_support_of_scalar_targets(name, reward, below, above):
+    found = fit(HEADS[name], jnp.zeros(51), reward)
+    end = np.clip(reward, -10, 10)
+    if name == "hl_gauss":  # At an end the reading is pulled inwards by 0.92 sigma.
+        end -= 0.92 * 0.75 * 20 / 51 * np.sign(reward)
+    np.testing.assert_allclose(found, (below, above, end - reward), atol=2e-3)
 
 
-@pytest.mark.parametrize(("reward", "expected"), [(0.0, (0, 0)), (2.1, (0, 6 / 51)), (-30.0, (1, 0))])
-def test_clipped_counts_atoms(reward, expected):
-    share = heads.clipped(HEADS["c51"], jnp.zeros(51), summed(reward, 1.0))
-    np.testing.assert_allclose(share, expected, rtol=1e-6)
+@pytest.mark.parametrize(("reward", "below", "above"), [(0.0, 0, 0), (2.1, 0, 6 / 51), (-30.0, 1, 0)])
+def test_the_support_of_atoms(reward, below, above):
+    found = fit(HEADS["c51"], jnp.zeros(51), reward)
+    atoms = np.linspace(-10, 10, 51) + reward
+    bias = (np.clip(atoms, -10, 10) - atoms).mean()
+    np.testing.assert_allclose(found, (below, above, bias), rtol=1e-5, atol=1e-5)
+
+
+@every_head
+def test_a_fitted_head_reads_what_its_target_is_biased_by(name):
+    """The bias at the ends is that of the targets that the head is fitted to."""
+    head, out = heads.make(name, v_min=-2.0, v_max=2.0, **SMALL), outputs(heads.make(name, **SMALL), 0)
+    returns, probabilities = heads.backed_up(head, out, summed(1.7, 0.9))
+    read = decode(head, head.target(out, summed(1.7, 0.9)))
+    if name == "mse_softmax":  # Its scalar target is what it cannot reach.
+        read = jnp.clip(read, -2.0, 2.0)
+    bias = heads.support_fit(head, returns, probabilities).edge_bias
+    np.testing.assert_allclose(read - (returns * probabilities).sum(), bias, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["mse", "huber", "qr", "iqn"])
-def test_nothing_is_clipped_without_a_support(name):
-    head = HEADS[name]
-    assert (heads.clipped(head, outputs(head, 0), summed(1e30, 1.0)) == 0).all()
+def test_nothing_is_lost_without_a_support(name):
+    assert not np.any(fit(HEADS[name], outputs(HEADS[name], 0), 1e30))
 
 
 VECTOR = st_numpy.arrays(np.float32, 8, elements=st.floats(-10, 10, width=32))

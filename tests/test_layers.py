@@ -23,8 +23,9 @@ KEPT_IN = {
 }
 # Each may import those before it, never those after. `heads` needs the type that `backups` names.
 LAYERS = (
-    "errors", "types", "policies", "supports", "projections", "backups", "heads", "objectives", "networks",
-    "replay", "loop", "evaluate", "config", "checkpoint", "logs", "plots", "cli",
+    "errors", "types", "policies", "supports", "doctor", "projections", "backups", "heads", "objectives",
+    "networks", "replay", "loop", "evaluate", "config", "checkpoint", "signals", "logs", "progress", "plots",
+    "cli",
 )  # fmt: skip
 
 

@@ -7,9 +7,10 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from agents.run import _REFERENCE
+from agents.curves import _REFERENCE
 from valuelearn import logs, plots
-from valuelearn.logs import METRICS, RunFolder, RunFolderError, read_metrics
+from valuelearn.logs import METRICS, Offsets, RunFolder, RunFolderError, read_metrics
+from valuelearn.progress import Progress
 
 NAN = float("nan")
 
@@ -26,7 +27,8 @@ def run(tmp_path):
     """A function that writes a run of these rows, and gives its folder."""
 
     def run(*rows, name="run"):
-        folder = RunFolder(tmp_path / name, "train: {}\n", ["valuelearn", "train"])
+        logs.make_folder(tmp_path / name, "train: {}\n")
+        folder = RunFolder(tmp_path / name, ["valuelearn", "train"])
         for values in rows:
             folder.metrics(values)
         folder.timing({"env_frames": 1, "wall_seconds": 2.0})
@@ -50,8 +52,9 @@ def test_metrics_survive_a_round_trip(run):
     assert np.isnan(found["grad_norm"]).all()
     text = (folder / "metrics.csv").read_text()
     assert "nan" not in text
-    assert list(csv.reader(text.splitlines()))[1] == ["0", "10.0", "3.0", "2.0", repr(1 / 3), *[""] * 5]
-    assert json.loads((folder / "versions.json").read_text()).keys() > {"command", "jax", "git", "device"}
+    assert list(csv.reader(text.splitlines()))[1] == ["0", "10.0", "3.0", "2.0", repr(1 / 3), *[""] * 8]
+    (sitting,) = json.loads((folder / "versions.json").read_text())
+    assert sitting.keys() > {"from_env_frames", "command", "jax", "git", "device"}
     assert (folder / "config.yaml").read_text() == "train: {}\n"
 
 
@@ -63,9 +66,9 @@ HEADER = ",".join(METRICS)
     [
         ("", None),
         (HEADER, None),
-        (f"{HEADER}\n0,1,2,3,4,5,6,7,8,nine", "line 2: grad_norm is 'nine'; a number is wanted"),
-        (f"{HEADER}\n0,1,2,3,,,,,,\n0,1,2", "line 3: episodes is None; a number is wanted"),
-        (f"{HEADER}\n0,,2,3,,,,,,", "line 2: env_frames is ''; a number is wanted"),
+        (f"{HEADER}\n0,1,2,3,4,5,6,7,8,9,10,11,nine", "line 2: grad_norm is 'nine'; a number is wanted"),
+        (f"{HEADER}\n0,1,2,3,,,,,,,,,\n0,1,2", "line 3: episodes is None; a number is wanted"),
+        (f"{HEADER}\n0,,2,3,,,,,,,,,", "line 2: env_frames is ''; a number is wanted"),
         ("seed,env_frames\n0,1", "line 2: updates is None; a number is wanted"),
         (b"\x89PNG\xff", "metrics.csv: this is not a table of metrics"),
     ],
@@ -99,7 +102,7 @@ def test_per_million_frames():
 
 
 def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
-    progress = logs.Progress(2_000)
+    progress = Progress(2_000)
     summary = {"updates": 5.0, "episode_return": NAN}
     first = progress.chunk(1_000, summary, compile_seconds=0.0)
     progress.chunk(
@@ -126,9 +129,29 @@ def test_a_folder_in_use_or_out_of_reach(tmp_path, run):
         (used / "config.yaml" / "x", "config.yaml is not a folder that can be written"),
     ):
         with pytest.raises(RunFolderError, match=sentence):
-            RunFolder(path, "", [])
+            logs.make_folder(path, "")
     (tmp_path / "empty").mkdir()
-    RunFolder(tmp_path / "empty", "", []).close()
+    logs.make_folder(tmp_path / "empty", "")
+
+
+def test_a_table_goes_on_from_where_the_run_was_saved(run):
+    """Rows that were written after the checkpoint go, and each sitting is noted."""
+    path = run(row(0, 10.0), row(0, 20.0))
+    first = RunFolder(path, ["first"])
+    first.metrics(row(0, 10.0))
+    sizes = first.sizes()
+    first.metrics(row(0, 20.0))
+    first.metrics(row(0, 30.0))
+    first.close()
+    second = RunFolder(path, ["second"], Offsets(*sizes, env_frames=10))
+    second.metrics(row(0, 20.0, loss=9.0))
+    second.close()
+    found = read_metrics(path)
+    assert found["env_frames"].tolist() == [10.0, 20.0] and found["loss"].tolist() == [0.1, 9.0]
+    sittings = json.loads((path / "versions.json").read_text())
+    assert [(s["command"], s["from_env_frames"]) for s in sittings] == [(["first"], 0), (["second"], 10)]
+    with pytest.raises(RunFolderError, match=r"metrics.csv: it has \d+ bytes, and had 10000"):
+        RunFolder(path, [], Offsets(10_000, 0, env_frames=10))
 
 
 def test_no_git_is_no_reason_to_fail(monkeypatch):

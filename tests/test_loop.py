@@ -106,15 +106,19 @@ def algorithm(name, total_steps, collect_steps):
 TOTAL, COLLECT, CHUNK = 132, 4, 48  # Iterations of 12 steps: 2 of warm-up, then chunks of 4, 4 and 1.
 
 
+def chunks_of(kind, name="dqn", seeds=(0,), total=TOTAL, checkpoint_steps=None, **options):
+    built = algorithm(name, total, COLLECT)
+    sizes = (total, built.warmup_steps, COLLECT, built.updates_per_iteration, CHUNK, checkpoint_steps)
+    if kind == "functional":
+        train, env, which = loop.train_functional, functional_env(), list(seeds)
+    else:
+        train, env, which = loop.train_host, Host(waits=kind == "waiting host"), seeds[0]
+    return train(built.agent, env, built.memory, Schedule(*sizes), which, **options)
+
+
 def train(kind, name="dqn", seeds=(0,), total=TOTAL):
     """The chunks, with their learners' parameters copied before the next chunk takes the state."""
-    built = algorithm(name, total, COLLECT)
-    schedule = Schedule(total, built.warmup_steps, COLLECT, built.updates_per_iteration, CHUNK)
-    if kind == "functional":
-        chunks = loop.train_functional(built.agent, functional_env(), built.memory, schedule, list(seeds))
-    else:
-        chunks = loop.train_host(built.agent, Host(waits=False), built.memory, schedule, seeds[0])
-    for chunk in chunks:
+    for chunk in chunks_of(kind, name, seeds, total):
         yield chunk, jax.tree.map(np.array, chunk.state.learner.params), len(COMPILATIONS)
 
 
@@ -218,3 +222,64 @@ def test_the_replay_is_never_copied(kind):
             assert all(x.is_deleted() for x in jax.tree.leaves(previous))
         previous = chunk.state.memory
     assert not any(x.is_deleted() for x in jax.tree.leaves(previous))
+
+
+def copied(state):
+    """The state, as the next chunk takes the buffers of the original."""
+    return jax.tree.map(jnp.copy, state)
+
+
+def assert_equal(first, second):
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("functional", "dqn"), ("functional", "pqn"), ("host", "dqn"), ("host", "pqn"), ("waiting host", "dqn")],
+)
+def test_a_run_that_goes_on_from_a_checkpoint_is_the_same_run(kind, name):
+    options = {"name": name, "total": 300, "checkpoint_steps": 60}
+    whole = [(chunk, copied(chunk.state)) for chunk in chunks_of(kind, **options)]
+    due = [index for index, (chunk, _) in enumerate(whole) if chunk.checkpoint]
+    assert len(due) >= 3 and all(whole[index][0].exact for index in due)
+    for index in due:
+        rest = chunks_of(kind, **options, start=copied(whole[index][1]))
+        for (chunk, state), again in zip(whole[index + 1 :], rest, strict=True):
+            assert_equal(chunk.metrics, again.metrics)
+            numbers = (state._replace(key=0), again.state._replace(key=0))
+            learners = (x.learner._replace(key=jax.random.key_data(x.learner.key)) for x in numbers)
+            assert_equal(*(x._replace(learner=y) for x, y in zip(numbers, learners, strict=True)))
+
+
+def test_checkpoints_cut_the_episodes_of_a_host_environment():
+    """The replay sees truncated episodes; the metrics count those alone that the environment ended."""
+    first, second = chunks_of("host", total=72, checkpoint_steps=48)
+    assert first.checkpoint and not second.checkpoint  # At the end the run is over.
+    # 16 vector steps before the checkpoint, 8 after it: the episodes begin anew there.
+    counts = [chunk.metrics["episodes"].item() for chunk in (first, second)]
+    assert counts == [(16 // LENGTHS).sum(), (8 // LENGTHS).sum()]
+    state = jax.tree.map(np.array, second.state.memory)
+    for copy, length in enumerate(LENGTHS):
+        rows = np.arange(state.written[copy])
+        last = state.last[copy, rows]
+        # One row more than the episode has steps is that of its final observation.
+        lengths = np.diff(np.flatnonzero(last), prepend=-2) - 1
+        assert lengths.tolist() == [length] * (16 // length) + [16 % length] + [length] * (8 // length)
+        terminated = (last & (state.discount[copy, rows] == 0)).sum()
+        assert terminated == (0 if copy == 0 else 16 // length + 8 // length)
+
+
+@pytest.mark.parametrize("kind", ["functional", "host"])
+def test_a_run_stops_when_asked_and_can_go_on(kind):
+    asked = iter([False, True])
+    first = list(chunks_of(kind, total=240, stopping=lambda: next(asked)))
+    assert [chunk.checkpoint for chunk in first] == ([False, True] if kind == "functional" else [True])
+    # A functional run stops between chunks and loses nothing; a host run stops after its iteration.
+    assert first[-1].exact == (kind == "functional")
+    at = first[-1].metrics["env_steps"].item()
+    rest = list(chunks_of(kind, total=240, start=first[-1].state))
+    assert at < rest[0].metrics["env_steps"].item() and rest[-1].metrics["env_steps"].item() == 240
+    if kind == "functional":
+        whole = list(chunks_of(kind, total=240))
+        for chunk, again in zip(whole, first + rest, strict=True):
+            assert_equal(chunk.metrics, again.metrics)

@@ -1,6 +1,8 @@
-"""Parameters on disk, through Orbax: written whole or not at all, and never pickled."""
+"""Parameters and whole runs on disk, through Orbax: written whole or not at all, and never pickled."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 import jax
 import orbax.checkpoint as ocp
@@ -10,7 +12,14 @@ from valuelearn.types import Params
 
 
 class CheckpointError(UserError):
-    """A folder that holds no parameters of the wanted shape."""
+    """A folder that holds no parameters, or no state, of the wanted shape."""
+
+
+class Saved(NamedTuple):
+    """A checkpoint: a state and what is noted beside it."""
+
+    state: Any
+    notes: dict[str, Any]
 
 
 def save_params(folder: Path, params: Params) -> None:
@@ -33,3 +42,70 @@ def restore_params(folder: Path, like: Params) -> Params:
             return checkpointer.restore(folder.absolute(), template)
     except (ValueError, KeyError, OSError) as error:
         raise CheckpointError(f"{folder}: these are not the parameters of the config beside them") from error
+
+
+def _is_key(x: Any) -> bool:
+    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _plain(state: Any) -> Any:
+    """The state with random keys as the numbers that they are made of."""
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, state)
+
+
+class Checkpoints:
+    """The last `keep` checkpoints of a run, in folders named by their step.
+
+    Each is written under another name and renamed once it is whole, and only then are older ones
+    removed: a process may be killed at any moment.
+    """
+
+    def __init__(self, folder: Path, keep: int | None = None) -> None:
+        """Open a folder, made if it is not there; `keep` None removes nothing."""
+        # Written in the foreground: the next chunk takes the state's buffers.
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+        self._folder = folder
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def save(self, step: int, state: Any, notes: Mapping[str, Any]) -> None:
+        """Write the state at `step` and JSON values beside it.
+
+        Raises:
+            CheckpointError: where the disk does not take it; older checkpoints stay.
+        """
+        parts = ocp.args.Composite(
+            state=ocp.args.StandardSave(_plain(state)), notes=ocp.args.JsonSave(dict(notes))
+        )
+        try:
+            self._manager.save(step, args=parts)
+        except OSError as error:
+            raise CheckpointError(f"{self._folder}: step {step} cannot be saved ({error})") from error
+
+    def restore(self, like: Any) -> Saved | None:
+        """The newest checkpoint, with the tree, shapes and types of `like`; None where there is none.
+
+        Raises:
+            CheckpointError: where it holds something else.
+        """
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        template = jax.eval_shape(_plain, like)
+        parts = ocp.args.Composite(state=ocp.args.StandardRestore(template), notes=ocp.args.JsonRestore())
+        try:
+            found = self._manager.restore(step, args=parts)
+        except (ValueError, KeyError, OSError) as error:
+            place = self._folder / str(step)
+            raise CheckpointError(f"{place}: this is not a state of the config's run") from error
+        keyed = jax.tree.map(
+            lambda x, as_wanted: jax.random.wrap_key_data(x) if _is_key(as_wanted) else x, found.state, like
+        )
+        return Saved(keyed, found.notes)
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of the folder."""
+        self._manager.close()

@@ -1,9 +1,10 @@
-"""The front door: `valuelearn train | evaluate | plot`.
+"""The front door: `valuelearn train | resume | evaluate | plot | support`.
 
 Everything heavy is imported inside the commands, so that `--help` answers at once.
 """
 
 import datetime
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -34,15 +35,26 @@ def train(
     run: Annotated[Path | None, typer.Option(help="Folder to write; made under runs/ if not given.")] = None,
 ) -> None:
     """Train an agent from a config; leave metrics, a curve and parameters in a run folder."""
-    from agents import run as runner
+    from agents import training
     from agents.experiment import ExperimentConfig
     from valuelearn.config import load, placing
 
     cfg = load(ExperimentConfig, config, overrides or [])
     folder = run or _run_folder(config, cfg.env.id, cfg.train.seed)
     with placing(config, overrides or []):
-        runner.train(cfg, folder, sys.argv, typer.echo)
+        training.train(cfg, folder, sys.argv, typer.echo)
     typer.echo(f"wrote {folder}")
+
+
+@app.command()
+def resume(run: Annotated[Path, typer.Argument(help="A folder that `train` left unfinished.")]) -> None:
+    """Go on with a run that was interrupted or killed, from its newest checkpoint."""
+    from agents import training
+    from valuelearn.config import placing
+
+    with placing(run / "config.yaml"):
+        training.resume(run, sys.argv, typer.echo)
+    typer.echo(f"wrote {run}")
 
 
 @app.command()
@@ -52,11 +64,11 @@ def evaluate(
     video: Annotated[Path | None, typer.Option(help="A .gif of one episode (atari/ and gym/).")] = None,
 ) -> None:
     """Play greedy episodes with a trained agent."""
-    from agents import run as runner
+    from agents import evaluation
     from valuelearn.config import placing
 
     with placing(run / "config.yaml"):
-        runner.evaluate_run(run, episodes, video, typer.echo)
+        evaluation.evaluate_run(run, episodes, video, typer.echo)
 
 
 @app.command()
@@ -65,18 +77,51 @@ def plot(
     out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("curves.png"),
 ) -> None:
     """Draw the learning curves of runs, beside the published curve where there is one."""
-    from agents import run as runner
+    from agents import curves
 
-    runner.plot(runs, out)
+    curves.plot(runs, out)
     typer.echo(f"wrote {out}")
 
 
-def main() -> None:
-    """Run the command line; a user's mistake is one sentence and exit code 2."""
-    from valuelearn.errors import UserError
+@app.command()
+def support(
+    reward_range: Annotated[tuple[float, float], typer.Option(help="Least and greatest reward of a step.")],
+    gamma: Annotated[float, typer.Option(help="Discount per step.")] = 0.99,
+    n_step: Annotated[int, typer.Option(min=1, help="Steps of a target.")] = 1,
+    head: Annotated[str, typer.Option(help="The value head.")] = "hl_gauss",
+    num_bins: Annotated[int, typer.Option(min=2, help="Bins of the support.")] = 51,
+    sigma_ratio: Annotated[float, typer.Option(min=0, help="Smoothing of hl_gauss, in bin widths.")] = 0.75,
+) -> None:
+    """Recommend the support of a value head, with the reason."""
+    from valuelearn import doctor, heads
+    from valuelearn.errors import UserError, did_you_mean
 
+    if head not in heads.WITH_SUPPORT:
+        known = f"a head with a support is one of {', '.join(heads.WITH_SUPPORT)}"
+        raise UserError(f"--head {head}: {did_you_mean(head, heads.WITH_SUPPORT) or known}")
+    wanted = doctor.Support(0.0, 0.0, num_bins, gamma, sigma_ratio if head == "hl_gauss" else 0.0)
+    try:
+        typer.echo(doctor.prescription(wanted, *reward_range, n_step))
+    except ValueError as error:
+        raise UserError(f"support: {error}") from None
+
+
+def _keep_compiled_programs() -> None:
+    """Have JAX keep what it compiles for the next run, unless the user has chosen a place for it."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "valuelearn"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2, an interruption 130."""
+    from valuelearn.errors import Interrupted, UserError
+
+    _keep_compiled_programs()
     try:
         app()
     except UserError as error:
         typer.echo(f"valuelearn: {error}", err=True)
         raise SystemExit(2) from None
+    except Interrupted as interrupted:
+        typer.echo(f"valuelearn: {interrupted}", err=True)
+        raise SystemExit(130) from None

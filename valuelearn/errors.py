@@ -13,6 +13,10 @@ class UserError(ValueError):
         super().__init__(" ".join(sentence.split()))
 
 
+class Interrupted(Exception):
+    """A run that was asked to stop and did; the sentence says how to go on."""
+
+
 def did_you_mean(name: str, names: Iterable[str], cutoff: float = 0.5) -> str | None:
     """The question that offers the nearest of `names`; None where none is near."""
     near = difflib.get_close_matches(name, list(names), 1, cutoff)

@@ -13,7 +13,7 @@ backup and `encode` it; heads for the whole law (`c51`, `qr`, `iqn`) send every 
 
 import dataclasses
 from dataclasses import field
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, get_args
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,9 @@ class Head(Protocol):
     def mix(self, out: jax.Array, policy: jax.Array) -> jax.Array:
         """One output [..., N] for following `policy` [..., A] over outputs [..., A, N]."""
 
+    def readable(self, returns: jax.Array) -> jax.Array:
+        """What a fitted head reads [...] for certain returns [...]: its support may not hold them."""
+
     def target(self, next_out: jax.Array, backup: Backup) -> jax.Array:
         """What `loss` fits: the backed-up law of `next_out` [N], encoded. No gradient flows."""
 
@@ -66,13 +69,26 @@ class MeanHead(Head, Protocol):
         """What `loss` fits, for scalar targets [...]."""
 
 
-def clipped(head: Head, next_out: jax.Array, backup: Backup) -> jax.Array:
-    """Share of one transition's target mass f32[2] that the head's support cuts off, below and above."""
-    low, high = head.bounds
+class SupportFit(NamedTuple):
+    """What the ends of a head's support do to targets."""
+
+    clipped_below: jax.Array  # Share of the target mass below the support.
+    clipped_above: jax.Array
+    edge_bias: jax.Array  # Return units: what a fitted head reads, less the targets' true mean.
+
+
+def backed_up(head: Head, next_out: jax.Array, backup: Backup) -> tuple[jax.Array, jax.Array]:
+    """Returns and probabilities [M] of one transition's target, before any support cuts them off."""
     if not head.distributional:
-        return supports.clipped_mass(backup(head.value(next_out))[None], jnp.ones(1), low, high)
+        return backup(head.value(next_out))[None], jnp.ones(1)
     returns, probabilities = head.atoms(next_out)
-    return supports.clipped_mass(backup(returns), probabilities, low, high)
+    return backup(returns), probabilities
+
+
+def support_fit(head: Head, returns: jax.Array, probabilities: jax.Array) -> SupportFit:
+    """How the head's support suits targets with these returns and probabilities, both [..., M]."""
+    bias = (probabilities * (head.readable(returns) - returns)).sum(-1).mean()
+    return SupportFit(*supports.clipped_mass(returns, probabilities, *head.bounds), bias)
 
 
 def _wide(out: jax.Array) -> jax.Array:
@@ -107,6 +123,10 @@ class _UnboundedHead:
         """None: infinite."""
         return -jnp.inf, jnp.inf
 
+    def readable(self, returns: jax.Array) -> jax.Array:
+        """The returns themselves."""
+        return returns
+
 
 class _SoftmaxHead:
     """A head whose output is logits over `locations` [N], in return units."""
@@ -129,6 +149,10 @@ class _SoftmaxHead:
         """The locations and their probabilities."""
         probabilities = jax.nn.softmax(out.astype(self.locations.dtype))
         return jnp.broadcast_to(self.locations, probabilities.shape), probabilities
+
+    def readable(self: Any, returns: jax.Array) -> jax.Array:
+        """The returns, clipped to the support."""
+        return jnp.clip(returns, *self.bounds)
 
     def mix(self, out: jax.Array, policy: jax.Array) -> jax.Array:
         """Logits of the mixture of the actions' laws: probabilities are averaged, never logits."""
@@ -250,14 +274,21 @@ class HLGauss(_MeanHead, _SoftmaxHead):
         low, high = self._ends
         return inverse(low), inverse(high)
 
-    def encode(self, value: jax.Array) -> jax.Array:
-        """Bin probabilities [..., N] of scalar targets [...], clipped to `bounds`."""
+    def _smeared(self, value: jax.Array) -> jax.Array:
         if self.readings is None:
             value = jnp.clip(value, *self._ends)
         else:
             steps = jnp.linspace(*self._ends, self.readings.shape[0], dtype=self.readings.dtype)
             value = jnp.interp(value, self.readings, steps)
-        return _smooth(projections.hl_gauss(value, self.edges, self.sigma), self.label_smoothing)
+        return projections.hl_gauss(value, self.edges, self.sigma)
+
+    def encode(self, value: jax.Array) -> jax.Array:
+        """Bin probabilities [..., N] of scalar targets [...], clipped to `bounds`."""
+        return _smooth(self._smeared(value), self.label_smoothing)
+
+    def readable(self, returns: jax.Array) -> jax.Array:
+        """The returns, clipped to the support and near its ends pulled inwards."""
+        return self._smeared(returns) @ self.locations
 
     def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
         """Cross-entropy [...] in nats; its floor is the target's entropy."""
@@ -378,6 +409,7 @@ class ImplicitQuantile(_UnboundedHead):
 
 Name = Literal["mse", "huber", "mse_softmax", "two_hot", "hl_gauss", "c51", "qr", "iqn"]
 NAMES: tuple[str, ...] = get_args(Name)
+WITH_SUPPORT = ("mse_softmax", "two_hot", "hl_gauss", "c51")
 
 
 def make(

@@ -1,8 +1,8 @@
-"""What a run leaves behind and what it shows meanwhile.
+"""What a run leaves behind.
 
 A run folder holds `config.yaml` (every value written out), `versions.json`, `metrics.csv` (what
-the seed determines), `timing.csv` (what the machine determines), TensorBoard events, `curve.png`
-and the final parameters. Files are flushed at every row.
+the seed determines), `timing.csv` (what the machine determines), TensorBoard events, checkpoints,
+`curve.png` and the final parameters. Tables are flushed at every row.
 """
 
 import csv
@@ -11,18 +11,13 @@ import json
 import os
 import platform
 import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import imageio.v2 as imageio
 import jax
 import numpy as np
-import rich.console
-import rich.progress
-import rich.table
 import tensorboardX
 
 from valuelearn.errors import UserError
@@ -33,10 +28,13 @@ METRICS = (
     "updates",
     "episodes",
     "episode_return",
+    "reward_min",
+    "reward_max",
     "loss",
     "value",
     "clipped_below",
     "clipped_above",
+    "edge_bias",
     "grad_norm",
 )
 _ALWAYS_KNOWN = ("seed", "env_frames", "updates", "episodes")  # The other cells may be empty.
@@ -105,12 +103,24 @@ def _check_folder(path: Path, folder: Path) -> None:
 
 
 class _Table:
-    """A CSV file with fixed columns, flushed at every row."""
+    """A CSV file with fixed columns, flushed at every row; `size` is what to keep of an earlier one."""
 
-    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
-        self._file: TextIO = path.open("w", newline="")
+    def __init__(self, path: Path, columns: tuple[str, ...], size: int | None = None) -> None:
+        if size is not None and (now := path.stat().st_size) < size:
+            raise RunFolderError(f"{path}: it has {now} bytes, and had {size} when the run was saved")
+        self._file: TextIO = path.open("w" if size is None else "r+", newline="")
         self._writer = csv.DictWriter(self._file, columns)
-        self._writer.writeheader()
+        if size is None:
+            self._writer.writeheader()
+        else:
+            self._file.truncate(size)
+            self._file.seek(size)
+
+    def size(self) -> int:
+        """Bytes written so far, all of them on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
 
     def row(self, values: Mapping[str, Any]) -> None:
         # repr keeps every digit; an unknown value is an empty cell, never "nan".
@@ -122,26 +132,63 @@ class _Table:
         self._file.close()
 
 
-class RunFolder:
-    """The files of one run."""
+class Offsets(NamedTuple):
+    """How far a run's files had come when its state was saved; without bytes they begin anew."""
 
-    def __init__(self, path: Path, config: str, command: list[str]) -> None:
-        """Make the folder and write what is known before training.
+    metrics_bytes: int | None = None
+    timing_bytes: int | None = None
+    env_frames: int = 0
+    wall_seconds: float = 0.0
+    compile_seconds: float = 0.0
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all."""
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def make_folder(path: Path, config: str) -> None:
+    """Make the folder of a new run, with its config.
+
+    Raises:
+        RunFolderError: where the folder exists and holds something, or cannot be made.
+    """
+    check_new_folder(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        _write(path / "config.yaml", config)
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+class RunFolder:
+    """The files that a run writes into its folder."""
+
+    def __init__(self, path: Path, command: list[str], start: Offsets = Offsets()) -> None:
+        """Open the files, to go on from where `start` says that an interrupted run was saved.
 
         Raises:
-            RunFolderError: where the folder exists and holds something, or cannot be made.
+            RunFolderError: where they cannot be written, or hold less than when the run was saved.
         """
         self.path = path
-        check_new_folder(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            (path / "config.yaml").write_text(config)
-            (path / "versions.json").write_text(json.dumps({"command": command, **versions()}, indent=1))
-            self._metrics = _Table(path / "metrics.csv", METRICS)
-            self._timing = _Table(path / "timing.csv", TIMING)
-            self._events = tensorboardX.SummaryWriter(str(path / "tensorboard"))
+            self._metrics = _Table(path / "metrics.csv", METRICS, start.metrics_bytes)
+            self._timing = _Table(path / "timing.csv", TIMING, start.timing_bytes)
+            self._note_versions({"from_env_frames": start.env_frames, "command": command, **versions()})
+            # What TensorBoard was told after the run was saved is void.
+            self._events = tensorboardX.SummaryWriter(
+                str(path / "tensorboard"), purge_step=start.env_frames + 1 if start.env_frames else None
+            )
         except OSError as error:
             raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from None
+
+    def _note_versions(self, sitting: dict[str, Any]) -> None:
+        """`versions.json` has one entry for each sitting of the run: its first, and every resumption."""
+        file = self.path / "versions.json"
+        earlier = json.loads(file.read_text()) if sitting["from_env_frames"] else []
+        _write(file, json.dumps([*earlier, sitting], indent=1))
 
     def metrics(self, row: Mapping[str, float]) -> None:
         """One row of what the seed determines."""
@@ -154,64 +201,15 @@ class RunFolder:
         """One row of what the machine determines."""
         self._timing.row(row)
 
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of `metrics.csv` and `timing.csv`, all of them on the disk."""
+        return self._metrics.size(), self._timing.size()
+
     def close(self) -> None:
         """Flush and close every file."""
         self._metrics.close()
         self._timing.close()
         self._events.close()
-
-
-class Progress:
-    """A progress bar on a terminal, plain lines elsewhere."""
-
-    def __init__(self, total_frames: int) -> None:
-        """Start the clock."""
-        self._console = rich.console.Console(file=sys.stderr)
-        self._bar = rich.progress.Progress(
-            rich.progress.BarColumn(12),
-            rich.progress.TaskProgressColumn(),
-            # Its lines are broken where the terminal is narrow; the other columns keep theirs.
-            rich.progress.TextColumn("{task.description}", table_column=rich.table.Column(ratio=1)),
-            rich.progress.TimeRemainingColumn(),
-            console=self._console,
-            expand=True,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("compiling", total=total_frames)
-        self._start = time.perf_counter()
-        self._compile_seconds = 0.0
-        self._frames = 0
-        self._bar.start()
-
-    def chunk(self, frames: int, summary: Mapping[str, float], compile_seconds: float) -> dict[str, float]:
-        """Show one chunk; returns its row of timing. Compilation does not count as training time."""
-        self._compile_seconds += compile_seconds
-        wall = time.perf_counter() - self._start
-        rate = frames / max(wall - self._compile_seconds, 1e-9)
-        clipped = summary.get("clipped_below", np.nan) + summary.get("clipped_above", np.nan)
-        parts = {
-            "frames": f"{frames:,}",
-            "updates": f"{summary['updates']:,.0f}",
-            "return": _number(summary["episode_return"]),
-            "loss": _number(summary.get("loss", np.nan)),
-            "clipped": "-" if np.isnan(clipped) else f"{clipped:.1%}",
-            "frames/s": f"{rate:,.0f}",
-            "compile": f"{self._compile_seconds:.0f}s",
-        }
-        text = "  ".join(f"{name} {value}" for name, value in parts.items())
-        self._bar.update(self._task, completed=frames, description=text)
-        if not self._console.is_terminal:
-            print(text, file=sys.stderr, flush=True)
-        row = {"env_frames": frames, "wall_seconds": wall, "frames_per_second": rate}
-        return {**row, "compile_seconds": compile_seconds}
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        self._bar.stop()
-
-
-def _number(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.4g}"
 
 
 def write_animation(file: Path, frames: list[Any], seconds_per_frame: float = 1 / 15) -> None:

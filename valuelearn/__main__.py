@@ -1,0 +1,5 @@
+"""`python -m valuelearn` is the command line."""
+
+from valuelearn.cli import main
+
+main()

@@ -1,0 +1,114 @@
+"""The support doctor: which support fits, and when the one in use does not."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from valuelearn import supports
+
+_ALARM = 0.01  # Share of target mass beyond one end.
+_PAD_SIGMAS = 3.0  # Nearer to an end, HL-Gauss targets are pulled inwards.
+
+
+class Support(NamedTuple):
+    """The bins of a value head, and the discount of the returns that they are to hold."""
+
+    v_min: float
+    v_max: float
+    num_bins: int
+    gamma: float
+    sigma_ratio: float = 0.0  # Smoothing of HL-Gauss in bin widths; 0 for other heads.
+    transform: supports.TransformName = "identity"
+
+
+def _outwards(x: float) -> float:
+    """The number of three digits next to `x`, away from 0."""
+    if x == 0.0:
+        return x
+    unit = 10.0 ** (math.floor(math.log10(abs(x))) - 2)
+    digits = math.ceil(abs(x) / unit - 1e-9)  # What has three digits already stays.
+    return math.copysign(float(f"{digits * unit:.3g}"), x)
+
+
+def return_bounds(reward_min: float, reward_max: float, gamma: float) -> tuple[float, float]:
+    """The least and the greatest return of rewards in [reward_min, reward_max].
+
+    Discounted by `gamma` below 1 they add up to at most 1 / (1 - gamma) of the extreme one, at any
+    n-step and any time limit, as both bootstrap. Episodes may terminate, so 0 lies between.
+    """
+    return min(reward_min, 0.0) / (1.0 - gamma), max(reward_max, 0.0) / (1.0 - gamma)
+
+
+def fitting(support: Support, reward_min: float, reward_max: float) -> Support:
+    """The support with the ends moved so that it holds every return of rewards in that range.
+
+    For HL-Gauss three sigma are left free on each side.
+
+    Raises:
+        ValueError: for gamma outside [0, 1), rewards out of order or all 0, or no more bins than
+            are to be left free.
+    """
+    if not 0.0 <= support.gamma < 1.0:
+        raise ValueError(f"gamma is {support.gamma}; a number from 0 to below 1 is wanted")
+    if not reward_min <= reward_max or reward_min == reward_max == 0.0:
+        raise ValueError(f"the rewards are {reward_min:g} to {reward_max:g}; a range with a reward is wanted")
+    free = 2 * _PAD_SIGMAS * support.sigma_ratio  # Bins.
+    if support.num_bins <= free:
+        raise ValueError(f"num_bins is {support.num_bins}; more than {free:g} are wanted")
+    forward, inverse = supports.transform(support.transform)
+    bounds = return_bounds(reward_min, reward_max, support.gamma)
+    low, high = (float(forward(np.float64(x), np)) for x in bounds)
+    pad = free / 2 * (high - low) / (support.num_bins - free)
+    v_min, v_max = (_outwards(float(inverse(np.float64(x), np))) for x in (low - pad, high + pad))
+    return support._replace(v_min=v_min, v_max=v_max)
+
+
+def prescription(support: Support, reward_min: float, reward_max: float, n_step: int) -> str:
+    """The fitting support and its reasons, in lines for a reader.
+
+    Raises:
+        ValueError: as `fitting`.
+    """
+    fit = fitting(support, reward_min, reward_max)
+    gamma = fit.gamma
+    low, high = return_bounds(reward_min, reward_max, gamma)
+    extreme, bound = (reward_max, high) if high >= -low else (reward_min, low)
+    rewards = extreme * (1.0 - gamma**n_step) / (1.0 - gamma)
+    width = (fit.v_max - fit.v_min) / fit.num_bins
+    lines = [
+        f"agent.head_options.v_min={fit.v_min:g} agent.head_options.v_max={fit.v_max:g}",
+        f"No return leaves [{low:.4g}, {high:.4g}]: rewards from {reward_min:g} to {reward_max:g}, discounted "
+        f"by {gamma:g}, add up to at most 1 / (1 - {gamma:g}) = {1 / (1 - gamma):.4g} times the extreme one.",
+        f"A {n_step}-step target of the extreme value is that value again: {rewards:.4g} + "
+        f"{gamma**n_step:.4g} x {bound:.4g} = {bound:.4g}.",
+        f"Each of the {fit.num_bins} bins is {width:.3g} wide. Where values stay far inside the bounds, as in "
+        "most games, a narrower support tells them apart better; training warns when it is too narrow.",
+    ]
+    if fit.sigma_ratio:
+        free = f"{_PAD_SIGMAS * fit.sigma_ratio * width:.3g} is left free on each side, 3 sigma"
+        lines.insert(3, f"{free}: nearer to an end, targets are pulled inwards.")
+    return "\n".join(lines)
+
+
+def diagnosis(
+    support: Support, metrics: Mapping[str, float], reward_min: float, reward_max: float
+) -> str | None:
+    """A warning where more than 1 % of the target mass lies beyond one end; None where all is well.
+
+    `metrics` are those of one row; the rewards are the extremes seen so far.
+    """
+    shares = {name: metrics.get(f"clipped_{name}", 0.0) for name in ("below", "above")}
+    side = max(shares, key=lambda name: shares[name])
+    if not shares[side] > _ALARM:
+        return None
+    key, end = ("v_max", support.v_max) if side == "above" else ("v_min", support.v_min)
+    loss = f"{shares[side]:.1%} of the target mass is lost {side} agent.head_options.{key} = {end:g}"
+    if reward_min == reward_max == 0.0:
+        return f"{loss}, though no reward has been seen yet"
+    fit = fitting(support, reward_min, reward_max)
+    return (
+        f"{loss}; with rewards from {reward_min:g} to {reward_max:g}, v_min={fit.v_min:g} and "
+        f"v_max={fit.v_max:g} would hold every return"
+    )
