@@ -15,12 +15,14 @@ from valuelearn.logs import RunFolderError
 from valuelearn.loop import Schedule
 from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, LearnerState
 
+AGENTS = {"dqn": dqn, "pqn": pqn}  # By `agent.name`.
+
 
 class EnvConfig(Section):
     """The environment; the Atari options default to Dopamine's protocol."""
 
     id: str = "minatar/breakout"
-    """`minatar/<game>`, `classic/<name>`, `atari/<game>` or `gym/<gymnasium id>`."""
+    """`minatar/<game>`, `classic/<name>`, `probe/<name>`, `atari/<game>` or `gym/<gymnasium id>`."""
     num_envs: Annotated[int, Field(gt=0, le=65_536)] = 1
     """Copies stepped together; at most 1,024 of environments outside the compiled loop."""
     sticky_actions: Annotated[float, Field(ge=0, lt=1)] = 0.25
@@ -134,10 +136,9 @@ def make_algorithm(config: ExperimentConfig, spec: EnvSpec) -> Algorithm:
         Misfit: for a replay too small for them, or a network that cannot read their observations.
     """
     config.agent.network.check(spec.obs_shape)
-    module = {"dqn": dqn, "pqn": pqn}[config.agent.name]
     total_steps = config.train.env_frames // spec.frames_per_step
     try:
-        return module.make(config.agent, spec, total_steps, config.train.collect_steps)
+        return AGENTS[config.agent.name].make(config.agent, spec, total_steps, config.train.collect_steps)
     except ValueError as error:
         if not isinstance(config.agent, dqn.DQNConfig):
             raise

@@ -65,6 +65,5 @@ def test_the_warning():
         "v_min=-4.84 and v_max=105 would hold every return"
     )
     below = doctor.diagnosis(BREAKOUT, {"clipped_below": 0.02, "clipped_above": 0.01}, 0.0, 0.0)
-    assert below == (
-        "2.0% of the target mass is lost below agent.head_options.v_min = -10, though no reward has been seen yet"
-    )
+    lost = "2.0% of the target mass is lost below agent.head_options.v_min = -10"
+    assert below == f"{lost}, though no reward has been seen yet"

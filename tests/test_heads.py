@@ -141,6 +141,34 @@ def test_a_target_weighs_the_next_value_by_the_discount(name, discount):
     np.testing.assert_allclose(read[0], 0.2 + discount * head.value(near), atol=2e-5)
 
 
+@every_head
+@pytest.mark.parametrize("n", [1, 3])
+def test_the_bootstrap_weight_that_a_loss_implies(name, n, monkeypatch):
+    """The least loss moves with the next value by gamma to the n, by the implicit function theorem."""
+    monkeypatch.setattr(jax.lax, "stop_gradient", lambda x: x)
+    # Within Huber's zone, where there is a second derivative.
+    head = heads.make(name, v_min=-6, v_max=6, num_bins=13, kappa=30.0, delta=30.0, **SMALL)
+    out, next_out = outputs(head, 1), outputs(head, 2)
+    free = 8 if name == "iqn" else head.size  # Its fractions are given.
+    # Quantiles move together: a loss weighs them unequally, and shifts alone are the same to each.
+    direction = jnp.ones(free) if name in ("qr", "iqn") else outputs(head, 3)
+
+    def moved(next_out, step):
+        return next_out.at[:free].add(step * direction)
+
+    def loss(first, step):
+        target = head.target(moved(next_out, step), summed(0.2, 0.9**n))
+        return head.loss(out.at[:free].set(first), target)
+
+    curvature = jax.hessian(loss)(out[:free], 0.0)
+    cross = jax.jacfwd(jax.grad(loss), 1)(out[:free], 0.0)
+    gradient = jax.grad(head.value)(out)[:free]
+    # Adding a constant to all logits changes nothing: a pseudo-inverse.
+    response = -gradient @ jnp.linalg.pinv(curvature, rtol=1e-5, hermitian=True) @ cross
+    next_response = jax.grad(lambda step: head.value(moved(next_out, step)))(0.0)
+    np.testing.assert_allclose(response, 0.9**n * next_response, rtol=2e-3)
+
+
 @pytest.mark.parametrize("name", ["two_hot", "hl_gauss", "c51"])
 @pytest.mark.parametrize("transform", ["symlog", "signed_hyperbolic"])
 def test_a_target_is_unbiased_on_a_transformed_support(name, transform):

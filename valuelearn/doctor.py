@@ -79,12 +79,12 @@ def prescription(support: Support, reward_min: float, reward_max: float, n_step:
     width = (fit.v_max - fit.v_min) / fit.num_bins
     lines = [
         f"agent.head_options.v_min={fit.v_min:g} agent.head_options.v_max={fit.v_max:g}",
-        f"No return leaves [{low:.4g}, {high:.4g}]: rewards from {reward_min:g} to {reward_max:g}, discounted "
-        f"by {gamma:g}, add up to at most 1 / (1 - {gamma:g}) = {1 / (1 - gamma):.4g} times the extreme one.",
+        f"No return leaves [{low:.4g}, {high:.4g}]: rewards from {reward_min:g} to {reward_max:g}, "
+        f"discounted by {gamma:g}, add up to at most 1 / (1 - {gamma:g}) = {1 / (1 - gamma):.4g} times that.",
         f"A {n_step}-step target of the extreme value is that value again: {rewards:.4g} + "
         f"{gamma**n_step:.4g} x {bound:.4g} = {bound:.4g}.",
-        f"Each of the {fit.num_bins} bins is {width:.3g} wide. Where values stay far inside the bounds, as in "
-        "most games, a narrower support tells them apart better; training warns when it is too narrow.",
+        f"Each of the {fit.num_bins} bins is {width:.3g} wide. Where values stay far inside the bounds, as "
+        "in most games, a narrower support tells them apart better; training warns when it is too narrow.",
     ]
     if fit.sigma_ratio:
         free = f"{_PAD_SIGMAS * fit.sigma_ratio * width:.3g} is left free on each side, 3 sigma"

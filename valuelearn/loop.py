@@ -99,7 +99,7 @@ def empty_trajectory(spec: EnvSpec, steps: int) -> Trajectory:
     return jax.tree.map(lambda x: jnp.zeros((steps, *x.shape), x.dtype), one)
 
 
-def _updates(agent: Agent, memory: Memory, count: int) -> Callable:
+def updates_of(agent: Agent, memory: Memory, count: int) -> Callable:
     """`count` updates as a function of (learner, memory state, key), with their mean metrics."""
 
     def update(carry: tuple[LearnerState, Any], key: jax.Array) -> tuple[tuple, Metrics]:
@@ -143,7 +143,7 @@ def _functional_iteration(
         memory_state = memory.add(state.memory, trajectory)
         metrics: Metrics = {}
         if updates:
-            (learner, memory_state), metrics = _updates(agent, memory, updates)(
+            (learner, memory_state), metrics = updates_of(agent, memory, updates)(
                 learner, memory_state, update_key
             )
         state = RunState(learner, memory_state, env_state, obs, key, env_steps)
@@ -335,7 +335,7 @@ def train_host(
         acting = learner
         if env_steps >= schedule.warmup_steps:
             if learn is None:
-                update = _updates(agent, memory, schedule.updates_per_iteration)
+                update = updates_of(agent, memory, schedule.updates_per_iteration)
                 learn, seconds = _compiled(update, learner, memory_state, update_key, donate=(1,))
                 pending_compile += seconds
             (learner, memory_state), update_metrics = learn(learner, memory_state, update_key)

@@ -1,0 +1,180 @@
+"""Speed against other frameworks, on one machine in one run.
+
+    python -m benchmarks.speed atari | heads | classic [--rounds 3]
+
+Each framework runs in a virtual environment of its own, made here on first use. Programs take
+turns, so that a machine that slows down slows all; medians are compared. `heads` times one update
+with each value head. The table goes to `benchmarks/results/speed/` as JSON, too.
+
+Bars: `atari` at least 2.5 times Stable-Baselines3's agent steps per second (Breakout, batch 32, an
+update every 4 steps, real frames); `classic` at least 8 times Stable-Baselines3 and 20 times SBX
+(CartPole, one update of batch 128 per step); `heads` HL-Gauss within 1.05 times squared error.
+"""
+
+import argparse
+import json
+import operator
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from agents import experiment
+from benchmarks.peers import ours
+from valuelearn import heads, loop
+
+HERE = Path(__file__).parent
+ENVIRONMENTS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "valuelearn" / "peers"
+PEERS = {
+    "sb3": ("torch == 2.13.0", "stable-baselines3 >= 2.7", "ale-py", "opencv-python-headless"),
+    "sbx": ("torch == 2.13.0", "sbx-rl >= 0.20", "ale-py", "opencv-python-headless"),
+}
+# What every framework is given alike; the steps are timed, a tenth as many go before.
+TASKS: dict[str, dict] = {
+    "atari": {
+        "game": "BreakoutNoFrameskip-v4",
+        "num_envs": 8,
+        "update_period_steps": 4,
+        "batch_size": 32,
+        "learning_rate": 6.25e-5,
+        "capacity": 50_000,
+        "warmup_steps": 2_000,
+        "steps": {"ours": 6_000, "sb3": 4_000},
+        "target_period_steps": 8_000,
+    },
+    "classic": {
+        "num_envs": 1,
+        "update_period_steps": 1,
+        "batch_size": 128,
+        "learning_rate": 1e-3,
+        "hidden": [64, 64],
+        "capacity": 50_000,
+        "warmup_steps": 1_000,
+        "steps": {"ours": 100_000, "sb3": 5_000, "sbx": 3_000},
+        "target_period_steps": 500,
+    },
+}
+AT_LEAST = {"atari": {"sb3": 2.5}, "classic": {"sb3": 8.0, "sbx": 20.0}}
+AT_MOST = {"hl_gauss": 1.05}
+UPDATES = 16  # In one compiled scan.
+
+
+def python_of(peer: str) -> Path:
+    """The interpreter of a framework's own environment, made where it is missing."""
+    if peer == "ours":
+        return Path(sys.executable)
+    folder = ENVIRONMENTS / peer
+    python = folder / "bin" / "python"
+    if not (folder / "installed").exists():
+        print(f"installing {peer} into {folder}", file=sys.stderr)
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS[peer]], check=True)
+        (folder / "installed").touch()
+    return python
+
+
+def measure(peer: str, name: str) -> dict:
+    """What a framework's program prints."""
+    program, task = HERE / "peers" / f"{peer}.py", TASKS[name]
+    command = [python_of(peer), program, name, json.dumps(task | {"steps": task["steps"][peer]})]
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)} if peer == "ours" else None
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{program} failed:\\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def frameworks(name: str, rounds: int) -> tuple[dict, bool]:
+    """Agent steps per second of every framework, by turns, and whether the bars are met."""
+    peers = ("ours", *AT_LEAST[name])
+    for peer in peers:
+        python_of(peer)
+    runs: dict[str, list[dict]] = {peer: [] for peer in peers}
+    for _ in range(rounds):
+        for peer in peers:
+            runs[peer].append(measure(peer, name))
+            print(f"{peer}: {runs[peer][-1]['agent_steps_per_second']:.0f} agent steps/s", file=sys.stderr)
+    rates = {peer: [run["agent_steps_per_second"] for run in found] for peer, found in runs.items()}
+    medians = {peer: statistics.median(found) for peer, found in rates.items()}
+    ratios = {peer: medians["ours"] / medians[peer] for peer in AT_LEAST[name]}
+    print(" | ".join(f"{peer} {rate:,.0f} agent steps/s" for peer, rate in medians.items()))
+    table = {
+        "unit": "agent steps per second",
+        "task": TASKS[name],
+        "runs": rates,
+        "medians": medians,
+        "ours_over": ratios,
+        "versions": {peer: found[0]["versions"] for peer, found in runs.items()},
+    }
+    return table, all(ratios[peer] >= bar for peer, bar in AT_LEAST[name].items())
+
+
+def one_update(head: str) -> Callable[[], float]:
+    """A function that answers with the milliseconds of an update of the Nature network with that head."""
+    built = experiment.make(ours.load("atari", TASKS["atari"], f"agent.head={head}"))
+    agent, memory, spec = built.algorithm.agent, built.algorithm.memory, built.env.spec
+    built.env.close()
+    rollout = loop.empty_trajectory(spec, 256)
+    pixels = jax.random.randint(jax.random.key(0), rollout.obs.shape, 0, 256).astype(spec.obs_dtype)
+    step = rollout.step._replace(obs=pixels, next_obs=pixels, valid=jnp.ones_like(rollout.step.valid))
+    experience = jax.jit(memory.add)(memory.init(), rollout._replace(obs=pixels, step=step))
+    learner = jax.jit(agent.init)(jax.random.key(0), pixels[0])
+    update = jax.jit(loop.updates_of(agent, memory, UPDATES), donate_argnums=(0, 1))
+    (learner, experience), _ = update(learner, experience, jax.random.key(0))
+
+    def timed() -> float:
+        nonlocal learner, experience
+        start = time.perf_counter()
+        (learner, experience), _ = update(learner, experience, jax.random.key(0))
+        jax.block_until_ready(learner.updates)
+        return 1e3 * (time.perf_counter() - start) / UPDATES
+
+    return timed
+
+
+def every_head(rounds: int) -> tuple[dict, bool]:
+    """Milliseconds of an update with each head, by turns, and whether the bars are met."""
+    timers = {head: one_update(head) for head in heads.NAMES}
+    runs: dict[str, list[float]] = {head: [] for head in timers}
+    for _ in range(8 * rounds):
+        for head, timed in timers.items():
+            runs[head].append(timed())
+    medians = {head: statistics.median(found) for head, found in runs.items()}
+    # Of neighbours in time, as the machine drifts.
+    ratios = {
+        head: statistics.median(map(operator.truediv, found, runs["mse"])) for head, found in runs.items()
+    }
+    print(" | ".join(f"{head} {medians[head]:.1f} ms ({ratios[head]:.2f})" for head in medians))
+    table = {"unit": "ms per update", "batch_size": TASKS["atari"]["batch_size"], "runs": runs}
+    good = all(ratios[head] <= bar for head, bar in AT_MOST.items())
+    return table | {"medians": medians, "over_mse": ratios}, good
+
+
+def main() -> None:
+    """Make one table, and judge it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("table", choices=("atari", "heads", "classic"))
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    if options.table == "heads":
+        table, good = every_head(options.rounds)
+    else:
+        table, good = frameworks(options.table, options.rounds)
+    machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
+    file = HERE / "results" / "speed" / f"{options.table}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"machine": machine, **table}, indent=1) + "\n")
+    print(f"speed {options.table}: {'the bars are met' if good else 'a bar is MISSED'}; wrote {file}")
+    raise SystemExit(not good)
+
+
+if __name__ == "__main__":
+    main()
