@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from agents import experiment
-from benchmarks.peers import ours
+from benchmarks.peers import ours_dqn
 from valuelearn import heads, loop
 
 HERE = Path(__file__).parent
@@ -83,7 +83,7 @@ def python_of(peer: str) -> Path:
 
 def measure(peer: str, name: str) -> dict:
     """What a framework's program prints."""
-    program, task = HERE / "peers" / f"{peer}.py", TASKS[name]
+    program, task = HERE / "peers" / f"{peer}_dqn.py", TASKS[name]
     command = [python_of(peer), program, name, json.dumps(task | {"steps": task["steps"][peer]})]
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)} if peer == "ours" else None
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -119,7 +119,7 @@ def frameworks(name: str, rounds: int) -> tuple[dict, bool]:
 
 def one_update(head: str) -> Callable[[], float]:
     """A function that answers with the milliseconds of an update of the Nature network with that head."""
-    built = experiment.make(ours.load("atari", TASKS["atari"], f"agent.head={head}"))
+    built = experiment.make(ours_dqn.load("atari", TASKS["atari"], f"agent.head={head}"))
     agent, memory, spec = built.algorithm.agent, built.algorithm.memory, built.env.spec
     built.env.close()
     rollout = loop.empty_trajectory(spec, 256)

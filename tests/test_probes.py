@@ -14,7 +14,6 @@ from agents import experiment
 from agents.experiment import ExperimentConfig
 from envs import probes
 from valuelearn import heads, loop
-from valuelearn.types import Agent
 
 GAMMA = 0.8  # Values lie from -1 to 1 / (1 - 0.8) = 5:
 RANGE = 6.0

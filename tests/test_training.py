@@ -1,0 +1,161 @@
+"""Runs that are stopped and go on, through the command line."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks.kill import differences
+from valuelearn import cli, logs
+
+CONFIGS = Path(__file__).parent.parent / "agents" / "configs"
+COMPILED = (
+    CONFIGS / "minatar" / "pqn_hl_gauss.yaml",
+    "env.num_envs=8",
+    "train.collect_steps=8",
+    "agent.minibatches=4",
+    "train.env_frames=1280",
+    "train.log_frames=128",
+    "train.seeds=2",
+)
+HOST = (
+    CONFIGS / "minatar" / "dqn_hl_gauss.yaml",
+    "env={id: gym/CartPole-v1, num_envs: 2}",
+    "agent.network={torso: mlp, hidden: [16]}",
+    "agent.replay={capacity: 2_000, warmup_steps: 64}",
+    "train.env_frames=1280",
+    "train.log_frames=128",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_once(tmp_path_factory):
+    """Compiled programs are kept meanwhile: the same runs are repeated here."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the command line to an exit code; gives what it printed."""
+
+    def call(*arguments, code=0):
+        monkeypatch.setattr(sys, "argv", ["valuelearn", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert end.value.code == code, err
+        return out + err
+
+    return call
+
+
+@pytest.fixture
+def train(call, monkeypatch):
+    """Train; with `stop_at` the process gets that signal once so many rows of timing are written."""
+
+    def train(run, folder, *overrides, stop_at=None, number=signal.SIGINT):
+        rows, timing = [], logs.RunFolder.timing
+
+        def then_stop(self, row):
+            timing(self, row)
+            rows.append(row)
+            if len(rows) == stop_at:
+                signal.raise_signal(number)
+
+        monkeypatch.setattr(logs.RunFolder, "timing", then_stop)
+        command = ("train", *run, "evaluation.episodes=0", *overrides, "--run", folder)
+        said = call(*command, code=0 if stop_at is None else 130)
+        monkeypatch.setattr(logs.RunFolder, "timing", timing)
+        return said
+
+    return train
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_compiled_run_is_stopped_and_goes_on_as_the_same_run(train, call, tmp_path, number):
+    train(COMPILED, tmp_path / "whole")
+    said = train(COMPILED, tmp_path / "stopped", stop_at=3, number=number)
+    assert f"saved at frame 512; go on with: valuelearn resume {tmp_path / 'stopped'}" in said
+    assert not (tmp_path / "stopped" / "params").exists()
+    said = call("resume", tmp_path / "stopped")
+    assert "the run goes on at frame 512\n" in said
+    assert differences(tmp_path / "stopped", tmp_path / "whole") == 0
+    sittings = json.loads((tmp_path / "stopped" / "versions.json").read_text())
+    assert [sitting["from_env_frames"] for sitting in sittings] == [0, 512]
+    wall = np.genfromtxt(tmp_path / "stopped" / "timing.csv", names=True, delimiter=",")["wall_seconds"]
+    assert (np.diff(wall) > 0).all()
+
+
+def test_a_host_run_is_stopped_and_says_that_it_is_another_run(train, call, tmp_path):
+    train(HOST, tmp_path / "run", stop_at=3)
+    said = call("resume", tmp_path / "run")
+    assert "but not as the run that it would have been: episodes were cut at frame 4" in said
+    found = logs.read_metrics(tmp_path / "run")
+    assert found["env_frames"][-1] == 1280 and (np.diff(found["env_frames"]) > 0).all()
+
+
+def test_a_host_run_goes_on_from_a_checkpoint_as_the_same_run(train, call, tmp_path):
+    """A kill: what was written after the checkpoint is there, and is written again."""
+    saves = "checkpoint.every_frames=512"
+    train(HOST, tmp_path / "whole", saves)
+    train(HOST, tmp_path / "killed", saves, stop_at=6)
+    newest = max((tmp_path / "killed" / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    for path in sorted(newest.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    newest.rmdir()  # What stopping saved; the one before was due.
+    assert "the run goes on at frame 512\n" in call("resume", tmp_path / "killed")
+    assert differences(tmp_path / "killed", tmp_path / "whole") == 0
+
+
+def test_a_run_without_a_saved_replay(train, call, tmp_path):
+    train(HOST, tmp_path / "run", "checkpoint={every_frames: 512, replay: false}", stop_at=6)
+    said = call("resume", tmp_path / "run")
+    assert "not as the run that it would have been" in said
+    found = logs.read_metrics(tmp_path / "run")
+    # Collecting without updates, 64 steps, before it learns on.
+    assert found["updates"][-1] < found["updates"][5] + (1280 - 768) // 4
+    assert found["env_frames"][-1] == 1280
+
+
+def test_a_run_without_a_checkpoint_starts_again(train, call, tmp_path):
+    train(COMPILED, tmp_path / "whole")
+    train(COMPILED, tmp_path / "killed", stop_at=2)
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    checkpoints.rename(tmp_path / "lost")
+    assert "there is no checkpoint yet: the run starts from its beginning" in call(
+        "resume", tmp_path / "killed"
+    )
+    assert differences(tmp_path / "killed", tmp_path / "whole") == 0
+
+
+def test_what_cannot_be_resumed(train, call, tmp_path):
+    run = tmp_path / "run"
+    assert "there is no such file or folder" in call("resume", run, code=2)
+    train(COMPILED, run, stop_at=2)
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("hidden: [128]", "hidden: [64]"))
+    said = call("resume", run, code=2)
+    assert "this is not a state of the config's run" in said and said.count("\n") <= 3
+    (run / "config.yaml").write_text(config)
+    (run / "metrics.csv").write_text("")
+    assert "metrics.csv: it has 0 bytes, and had" in call("resume", run, code=2)
+
+
+def test_a_finished_run_is_not_resumed(train, call, tmp_path):
+    train(COMPILED, tmp_path / "run")
+    assert f"{tmp_path / 'run'}: this run is finished" in call("resume", tmp_path / "run", code=2)
+
+
+def test_the_doctor_warns_once_of_a_support_ten_times_too_small(train, tmp_path):
+    said = train(HOST, tmp_path / "run", "agent.head_options={v_min: -1, v_max: 1}")
+    assert said.count("warning: ") == 1
+    at = said.index("warning: ")
+    assert said[:at].count("frames/s") <= 2  # Within the first rows.
+    assert "of the target mass is lost above agent.head_options.v_max = 1; with rewards from 1 to 1" in said
+    assert "v_min=-4.84 and v_max=105 would hold every return" in said
