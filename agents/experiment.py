@@ -13,6 +13,7 @@ from valuelearn.config import Misfit, Section, load
 from valuelearn.errors import no_such_path
 from valuelearn.logs import RunFolderError
 from valuelearn.loop import Schedule
+from valuelearn.replay import CapacityError
 from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, LearnerState
 
 AGENTS = {"dqn": dqn, "pqn": pqn}  # By `agent.name`.
@@ -139,10 +140,9 @@ def make_algorithm(config: ExperimentConfig, spec: EnvSpec) -> Algorithm:
     total_steps = config.train.env_frames // spec.frames_per_step
     try:
         return AGENTS[config.agent.name].make(config.agent, spec, total_steps, config.train.collect_steps)
-    except ValueError as error:
-        if not isinstance(config.agent, dqn.DQNConfig):
-            raise
-        # The replay's: the one size that depends on the shape of the environment.
+    except CapacityError as error:
+        assert isinstance(config.agent, dqn.DQNConfig)
+        # The one size of a replay that depends on the shape of the environment.
         found = config.agent.replay.capacity
         raise Misfit("agent.replay.capacity", found, str(error), "env.num_envs") from error
 
@@ -178,9 +178,14 @@ def make(config: ExperimentConfig) -> Experiment:
         reason = f"one step of {config.env.id} takes {spec.frames_per_step} frames"
         raise Misfit("train.env_frames", config.train.env_frames, reason, "env.id")
     algorithm = make_algorithm(config, spec)
+    total_steps = config.train.env_frames // spec.frames_per_step
+    if algorithm.warmup_steps >= total_steps:
+        whole = f"train.env_frames = {config.train.env_frames} are {total_steps} agent steps"
+        reason = f"{whole}, so that nothing would be learnt"
+        raise Misfit("agent.replay.warmup_steps", algorithm.warmup_steps, reason, "train.env_frames")
     every = config.checkpoint.every_frames
     schedule = Schedule(
-        total_steps=config.train.env_frames // spec.frames_per_step,
+        total_steps=total_steps,
         warmup_steps=algorithm.warmup_steps,
         steps_per_iteration=config.train.collect_steps,
         updates_per_iteration=algorithm.updates_per_iteration,

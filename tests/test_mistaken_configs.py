@@ -135,6 +135,10 @@ ARGUMENTS = {
         ["train", DQN, "agent.replay.warmup_steps=47"],
         "agent.replay.warmup_steps is 47; env.num_envs x (agent.replay.n_step + 2) = 48",
     ),
+    "warmup_only": (
+        ["train", DQN, "train.env_frames=4_000"],
+        "agent.replay.warmup_steps is 5000; train.env_frames = 4000 are 4000 agent steps, so that nothing",
+    ),
     "capacity": (
         ["train", DQN, "agent.replay.capacity=100"],
         "agent.replay.capacity is 100; capacity 100 gives each of 16 environments 6 rows",

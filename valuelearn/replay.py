@@ -19,6 +19,10 @@ from valuelearn.types import EnvSpec, Memory, Sample, Trajectory, Transition
 _BLOCK = 1024  # Leaves under one node of the priority index; two levels serve 10^6 rows.
 
 
+class CapacityError(ValueError):
+    """A capacity that leaves too few rows to sample one transition."""
+
+
 class Priorities(NamedTuple):
     """Two-level sums over leaves: sampling reads one row of nodes and one block of leaves."""
 
@@ -86,14 +90,14 @@ def replay(
     (1 / P) ** importance_exponent(steps written), divided by the largest of the batch.
 
     Raises:
-        ValueError: where the capacity leaves an environment too few rows to sample one transition.
+        CapacityError: where an environment is left too few rows to sample one transition.
     """
     envs, stack = spec.num_envs, spec.frame_stack
     slots = capacity // envs
     # Rows behind the newest that hold nothing older: a reset writes one row ahead of the next.
     reach = slots - stack - 1
     if reach < n_step + 4:
-        raise ValueError(
+        raise CapacityError(
             f"capacity {capacity} gives each of {envs} environments {slots} rows; "
             f"a frame stack of {stack} and n_step {n_step} need at least {stack + n_step + 5}"
         )
