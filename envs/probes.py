@@ -60,7 +60,7 @@ def _table(
         np.broadcast_to(np.asarray(reward, np.float32), shape),
         np.broadcast_to(np.asarray(following, np.int32), shape),
         np.broadcast_to(np.asarray(terminates, bool), shape),
-        np.int32(limit),
+        np.asarray(limit, np.int32),
     )
 
 

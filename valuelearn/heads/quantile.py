@@ -1,0 +1,100 @@
+"""The law of the return as quantiles."""
+
+import dataclasses
+from dataclasses import field
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from valuelearn import projections
+from valuelearn.backups import Backup
+from valuelearn.heads.interface import STATIC, Unbounded, wide
+
+
+def _quantile_huber(quantiles: jax.Array, fractions: jax.Array, target: jax.Array, kappa: float) -> jax.Array:
+    """Quantile Huber loss [...]: summed over the N estimates, averaged over the M targets.
+
+    Dabney et al. (2018), eq. 10, divided by kappa; with kappa 0 the plain quantile loss.
+    """
+    error = target[..., None, :] - quantiles[..., :, None]  # [..., N, M]
+    size = jnp.abs(error) if kappa == 0 else optax.huber_loss(error, delta=kappa) / kappa
+    weight = jnp.abs(fractions[..., None] - (error < 0))
+    return (weight * size).mean(-1).sum(-1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Quantile(Unbounded):
+    """The law of the return as N equally likely quantiles: QR-DQN (Dabney et al., 2018)."""
+
+    num_quantiles: int = field(metadata=STATIC)
+    kappa: float = field(default=1.0, metadata=STATIC)  # Half-width of the quadratic part, return units.
+    distributional: ClassVar[bool] = True
+
+    @property
+    def size(self) -> int:
+        """Quantiles N."""
+        return self.num_quantiles
+
+    def value(self, out: jax.Array) -> jax.Array:
+        """Mean of the quantiles [...]."""
+        return wide(out).mean(-1)
+
+    def atoms(self, out: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The quantiles, equally likely."""
+        return out, jnp.full_like(out, 1.0 / self.num_quantiles)
+
+    def mix(self, out: jax.Array, policy: jax.Array) -> jax.Array:
+        """Quantiles averaged over actions, as in M-IQN (Vieillard et al., 2020)."""
+        return (policy[..., None] * out).sum(-2)
+
+    def target(self, next_out: jax.Array, backup: Backup) -> jax.Array:
+        """The backed-up quantiles [N]."""
+        return jax.lax.stop_gradient(backup(next_out))
+
+    def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
+        """Quantile Huber loss [...]."""
+        return _quantile_huber(out, projections.quantile_midpoints(self.num_quantiles), target, self.kappa)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ImplicitQuantile(Unbounded):
+    """The quantile function of the return at sampled fractions: IQN (Dabney et al., 2018b).
+
+    An output is K quantiles followed by the K fractions they stand for: N = 2 K. K may differ
+    between learning and acting, so it is read from the output.
+    """
+
+    num_fractions: int = field(metadata=STATIC)  # Drawn for each update, of both predictions and targets.
+    kappa: float = field(default=1.0, metadata=STATIC)  # Half-width of the quadratic part, return units.
+    distributional: ClassVar[bool] = True
+
+    @property
+    def size(self) -> int:
+        """Quantiles and fractions while learning."""
+        return 2 * self.num_fractions
+
+    def value(self, out: jax.Array) -> jax.Array:
+        """Mean of the quantiles [...]."""
+        return jnp.split(wide(out), 2, -1)[0].mean(-1)
+
+    def atoms(self, out: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The quantiles, equally likely."""
+        quantiles = jnp.split(out, 2, -1)[0]
+        return quantiles, jnp.full_like(quantiles, 1.0 / quantiles.shape[-1])
+
+    def mix(self, out: jax.Array, policy: jax.Array) -> jax.Array:
+        """Quantiles averaged over actions (Vieillard et al., 2020); all actions share fractions."""
+        return (policy[..., None] * out).sum(-2)
+
+    def target(self, next_out: jax.Array, backup: Backup) -> jax.Array:
+        """The backed-up quantiles [K]."""
+        return jax.lax.stop_gradient(backup(jnp.split(next_out, 2, -1)[0]))
+
+    def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
+        """Quantile Huber loss [...] at the sampled fractions."""
+        quantiles, fractions = jnp.split(out, 2, -1)
+        return _quantile_huber(quantiles, fractions, target, self.kappa)
