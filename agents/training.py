@@ -204,6 +204,7 @@ def _train(
     if int(np.max(chunk.state.env_steps)) < built.schedule.total_steps:
         raise Interrupted(f"saved at frame {offsets.env_frames:,}; go on with: valuelearn resume {folder}")
     checkpoint.save_params(folder / "params", chunk.state.learner.params)
+    checkpoint.remove_checkpoints(folder / "checkpoints")
     for million, mean in logs.per_million_frames(logs.read_metrics(folder)).items():
         say(f"training return in million {million}: {mean:.2f}")
     curves.plot([folder], folder / "curve.png")

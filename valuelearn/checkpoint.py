@@ -1,5 +1,6 @@
 """Parameters and whole runs on disk, through Orbax: written whole or not at all, and never pickled."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -51,6 +52,11 @@ def _is_key(x: Any) -> bool:
 def _plain(state: Any) -> Any:
     """The state with random keys as the numbers that they are made of."""
     return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, state)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Delete the checkpoints of a run that is finished."""
+    shutil.rmtree(folder)
 
 
 class Checkpoints:

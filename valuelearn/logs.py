@@ -1,8 +1,8 @@
 """What a run leaves behind.
 
 A run folder holds `config.yaml` (every value written out), `versions.json`, `metrics.csv` (what
-the seed determines), `timing.csv` (what the machine determines), TensorBoard events, checkpoints,
-`curve.png` and the final parameters. Tables are flushed at every row.
+the seed determines), `timing.csv` (what the machine determines), TensorBoard events, `curve.png` and
+the final parameters; until it is finished, checkpoints. Tables are flushed at every row.
 """
 
 import csv
@@ -187,7 +187,10 @@ class RunFolder:
     def _note_versions(self, sitting: dict[str, Any]) -> None:
         """`versions.json` has one entry for each sitting of the run: its first, and every resumption."""
         file = self.path / "versions.json"
-        earlier = json.loads(file.read_text()) if sitting["from_env_frames"] else []
+        try:
+            earlier = json.loads(file.read_text()) if sitting["from_env_frames"] else []
+        except ValueError:
+            raise RunFolderError(f"{file}: this is not the list of versions that a run writes") from None
         _write(file, json.dumps([*earlier, sitting], indent=1))
 
     def metrics(self, row: Mapping[str, float]) -> None:

@@ -121,7 +121,10 @@ class Memory(NamedTuple):
 
 
 class FunctionalEnv(NamedTuple):
-    """E copies of an environment as pure functions, to be stepped inside a compiled loop."""
+    """E copies of an environment as pure functions, to be stepped inside a compiled loop.
+
+    A copy is reset within the step that ends its episode, so every step is valid.
+    """
 
     spec: EnvSpec
     init: Callable[[jax.Array], tuple[Any, jax.Array]]  # key -> state, obs [E, ...]
