@@ -95,9 +95,9 @@ def resume(folder: Path, command: list[str], say: Say) -> None:
     if saved is None:
         say("there is no checkpoint yet: the run starts from its beginning")
     else:
-        changed = saved.notes["change"] or (None if cfg.checkpoint.replay else "the replay is filled anew")
-        same = f", but not as the run that it would have been: {changed}" if changed else ""
-        say(f"the run goes on at frame {saved.notes['offsets']['env_frames']:,}{same}")
+        change = saved.notes["change"]
+        but = f", but not as the run that it would have been: {change}" if change else ""
+        say(f"the run goes on at frame {saved.notes['offsets']['env_frames']:,}{but}")
     _train(cfg, built, folder, command, saved, say)
 
 
@@ -142,22 +142,31 @@ class _Record:
             cfg.agent.head_options.support(cfg.agent.head, cfg.agent.gamma)
         )
         self._rewards = (np.inf, -np.inf)
+        self.env_frames, self._wall_seconds = start.env_frames, start.wall_seconds
         self._progress = Progress(cfg.train.env_frames, start.wall_seconds, start.compile_seconds)
 
-    def chunk(self, chunk: Chunk) -> logs.Offsets:
-        """Write and show one chunk; returns how far the files have come with it."""
+    def chunk(self, chunk: Chunk) -> None:
+        """Write and show one chunk."""
         columns = dict(chunk.metrics)
         columns["env_frames"] = columns.pop("env_steps") * self._frames_per_step
         for index, seed in enumerate(self._seeds):
             row = {name: column[index].item() for name, column in columns.items()}
             self._run.metrics({"seed": seed} | row)
         summary = {name: _mean_over_seeds(column) for name, column in columns.items()}
-        frames = int(columns["env_frames"][0])
-        timing = self._progress.chunk(frames, summary, chunk.compile_seconds)
+        self.env_frames = int(columns["env_frames"][0])
+        timing = self._progress.chunk(self.env_frames, summary, chunk.compile_seconds)
         self._run.timing(timing)
+        self._wall_seconds = timing["wall_seconds"]
         self._examine(columns, summary)
-        sizes = self._run.sizes()
-        return logs.Offsets(*sizes, frames, timing["wall_seconds"], self._progress.compile_seconds)
+
+    def offsets(self) -> logs.Offsets:
+        """How far the files have come, all of it on the disk."""
+        clock = (self._wall_seconds, self._progress.compile_seconds)
+        return logs.Offsets(*self._run.sizes(), self.env_frames, *clock)
+
+    def warn(self, text: str) -> None:
+        """Say what should not pass unseen."""
+        self._progress.warn(text)
 
     def _examine(self, columns: Mapping[str, np.ndarray], summary: Mapping[str, float]) -> None:
         """Have the support doctor look at a chunk, and warn once."""
@@ -166,7 +175,7 @@ class _Record:
         if self._support is None:
             return
         if warning := doctor.diagnosis(self._support, summary, *self._rewards):
-            self._progress.warn(warning)
+            self.warn(warning)
             self._support = None
 
     def close(self) -> None:
@@ -186,23 +195,33 @@ def _train(
     offsets = logs.Offsets(**saved.notes["offsets"]) if saved else logs.Offsets()
     run = logs.RunFolder(folder, command, offsets)
     record = _Record(cfg, built.env.spec.frames_per_step, run, offsets)
+    change = saved.notes["change"] if saved else None
+    if not cfg.checkpoint.replay:
+        change = "the replay is filled anew"
     try:
         with (
             Checkpoints(folder / "checkpoints", cfg.checkpoint.keep) as checkpoints,
             signals.stop_requests() as stopping,
         ):
             for chunk in _chunks(cfg, built, saved.state if saved else None, stopping):
-                offsets = record.chunk(chunk)
-                if chunk.checkpoint:
-                    change = None if chunk.exact else f"episodes were cut at frame {offsets.env_frames:,}"
-                    notes = {"offsets": offsets._asdict(), "change": change}
-                    checkpoints.save(offsets.env_frames, _to_save(cfg, chunk.state), notes)
+                record.chunk(chunk)
+                if not chunk.checkpoint:
+                    continue
+                if not chunk.exact:
+                    change = f"episodes were cut at frame {record.env_frames:,}"
+                notes = {"offsets": record.offsets()._asdict(), "change": change}
+                try:
+                    checkpoints.save(record.env_frames, _to_save(cfg, chunk.state), notes)
+                except checkpoint.CheckpointError as error:
+                    if stopping():
+                        raise
+                    record.warn(f"{error}; training goes on")
     finally:
         record.close()
         if not isinstance(built.env, FunctionalEnv):
             built.env.close()
     if int(np.max(chunk.state.env_steps)) < built.schedule.total_steps:
-        raise Interrupted(f"saved at frame {offsets.env_frames:,}; go on with: valuelearn resume {folder}")
+        raise Interrupted(f"saved at frame {record.env_frames:,}; go on with: valuelearn resume {folder}")
     checkpoint.save_params(folder / "params", chunk.state.learner.params)
     checkpoint.remove_checkpoints(folder / "checkpoints")
     for million, mean in logs.per_million_frames(logs.read_metrics(folder)).items():

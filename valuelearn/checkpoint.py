@@ -1,5 +1,6 @@
 """Parameters and whole runs on disk, through Orbax: written whole or not at all, and never pickled."""
 
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,9 @@ import orbax.checkpoint as ocp
 
 from valuelearn.errors import UserError
 from valuelearn.types import Params
+
+# Orbax logs with a traceback what it raises as well.
+logging.getLogger("absl").addFilter(lambda record: "_SignalingThread" not in record.getMessage())
 
 
 class CheckpointError(UserError):
@@ -69,7 +73,9 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int | None = None) -> None:
         """Open a folder, made if it is not there; `keep` None removes nothing."""
         # Written in the foreground: the next chunk takes the state's buffers.
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        )
         self._folder = folder
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
@@ -84,8 +90,11 @@ class Checkpoints:
         )
         try:
             self._manager.save(step, args=parts)
-        except OSError as error:
-            raise CheckpointError(f"{self._folder}: step {step} cannot be saved ({error})") from error
+        except (OSError, ValueError) as error:
+            for draft in self._folder.glob(f"{step}.*tmp*"):
+                shutil.rmtree(draft, ignore_errors=True)  # What it takes of a full disk is of no use.
+            reason = str(error).rpartition(": ")[2]
+            raise CheckpointError(f"{self._folder}: step {step} cannot be saved ({reason})") from error
 
     def restore(self, like: Any) -> Saved | None:
         """The newest checkpoint, with the tree, shapes and types of `like`; None where there is none.

@@ -234,7 +234,7 @@ def train_functional(
     """Train every seed at once on a functional environment, a chunk at a time.
 
     `start` is the state of an earlier chunk to go on from; its buffers are taken. Once `stopping`
-    answers True the chunk under way is the last, with a checkpoint due.
+    answers True the chunk under way is the last, with a checkpoint due where more would have followed.
     """
     state = jax.jit(initial_functional(agent, env, memory, seeds))() if start is None else start
     vector_steps = schedule.steps_per_iteration * env.spec.num_envs
@@ -254,7 +254,7 @@ def train_functional(
             iterations = min(per_chunk, end - begin)
             state, experience, metrics = run(state, iterations)
             found = _metrics(state, experience, metrics)  # Waits for the chunk.
-            stop = stopping()
+            stop = stopping() and begin + iterations < total
             due = _checkpoint_due(schedule, begin * vector_steps, (begin + iterations) * vector_steps)
             yield Chunk(state, found, seconds, checkpoint=due or stop, exact=True)
             if stop:
@@ -342,7 +342,7 @@ def train_host(
             metrics.append(update_metrics)
         trajectory, obs, env_steps = collect(acting, obs, collect_key, env_steps)
         experience = _both(experience, _experience(trajectory.step, np), np)
-        stop = stopping()
+        stop = stopping() and env_steps < schedule.total_steps
         whole = env_steps - chunk_start >= schedule.chunk_steps or env_steps >= schedule.total_steps
         due = whole and _checkpoint_due(schedule, chunk_start, env_steps)
         if due or stop:

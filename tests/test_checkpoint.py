@@ -1,0 +1,81 @@
+"""Checkpoints: what is kept, what comes back, and what becomes of a disk that is full."""
+
+import resource
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from valuelearn.checkpoint import CheckpointError, Checkpoints
+
+
+class State(NamedTuple):
+    arrays: Any
+    keys: Any
+    nothing: Any = None
+
+
+def state(scale):
+    """Arrays of several types that do not compress, random keys, an empty node and none at all."""
+    noise = scale * jax.random.normal(jax.random.key(1), (100_000,))
+    arrays = {"x": noise, "bits": noise > 0, "bytes": jnp.arange(5, dtype=jnp.uint8), "empty": ()}
+    return State(arrays, jax.random.split(jax.random.key(int(scale)), 3))
+
+
+def assert_same(first, second):
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    for x, y in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        assert x.dtype == y.dtype
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(x, y)
+
+
+def test_the_newest_comes_back_and_older_ones_go(tmp_path):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.restore(jax.eval_shape(lambda: state(1.0))) is None
+        for step in (5, 10, 15):
+            checkpoints.save(step, state(float(step)), {"step": step, "ratio": 1 / 3, "none": None})
+    assert sorted(int(path.name) for path in tmp_path.iterdir()) == [10, 15]
+    with Checkpoints(tmp_path) as checkpoints:
+        found = checkpoints.restore(jax.eval_shape(lambda: state(1.0)))
+    assert_same(found.state, state(15.0))
+    assert found.notes == {"step": 15, "ratio": 1 / 3, "none": None}
+
+
+def test_a_draft_left_by_a_kill_is_not_a_checkpoint(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(5, state(5.0), {})
+    (tmp_path / "10.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert_same(checkpoints.restore(state(1.0)).state, state(5.0))
+
+
+def test_a_full_disk_loses_nothing(tmp_path, capsys):
+    """No file may grow past 50 kB, and the noise takes 400."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(5, state(5.0), {})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+        try:
+            with pytest.raises(CheckpointError, match=r"step 10 cannot be saved \(File too large"):
+                checkpoints.save(10, state(10.0), {})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert [path.name for path in tmp_path.iterdir()] == ["5"]
+        checkpoints.save(15, state(15.0), {})
+        assert_same(checkpoints.restore(state(1.0)).state, state(15.0))
+
+
+@pytest.mark.parametrize("change", ["shape", "tree"])
+def test_another_runs_state_is_refused(tmp_path, change):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(5, state(5.0), {})
+        like = state(1.0)
+        like = like._replace(
+            arrays={"x": jnp.zeros(3)} if change == "tree" else like.arrays | {"x": jnp.zeros(3)}
+        )
+        with pytest.raises(CheckpointError, match="this is not a state of the config's run"):
+            checkpoints.restore(like)
