@@ -1,0 +1,116 @@
+"""Statistics of scores over runs and tasks.
+
+A score matrix is f64[R, T]: one row for each of R runs (seeds), one column for each of T tasks. Point
+statistics and intervals are those of Agarwal et al. (2021), "Deep reinforcement learning at the edge
+of the statistical precipice".
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from valuelearn.errors import UserError
+
+LEAST_RUNS = 3  # For an interval.
+_BATCH = 1_000  # Resampled matrices held at once.
+
+# Statistics take [..., R, T], so that a batch of resampled matrices is one call.
+Statistic = Callable[..., np.ndarray]
+
+
+class TooFewRunsError(UserError):
+    """An interval was asked for that the runs cannot give."""
+
+
+class Interval(NamedTuple):
+    """A statistic and its confidence interval."""
+
+    point: float
+    low: float
+    high: float
+
+
+def interquartile_mean(scores: np.ndarray) -> np.ndarray:
+    """Mean [...] of the middle half of all scores [..., R, T], runs and tasks together."""
+    flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
+    cut = flat.shape[-1] // 4
+    return flat[..., cut : flat.shape[-1] - cut].mean(-1)
+
+
+def mean(scores: np.ndarray) -> np.ndarray:
+    """Mean [...] of all scores [..., R, T]."""
+    return scores.mean((-2, -1))
+
+
+def median(scores: np.ndarray) -> np.ndarray:
+    """Median [...] over tasks of the mean over runs."""
+    return np.median(scores.mean(-2), axis=-1)
+
+
+def optimality_gap(scores: np.ndarray, target: float = 1.0) -> np.ndarray:
+    """How far [...] scores fall short of the target on average; what exceeds it does not make up."""
+    return target - np.minimum(scores, target).mean((-2, -1))
+
+
+def probability_of_improvement(scores: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+    """Probability [...] that a run beats one of the baseline on a random task; a draw counts half.
+
+    The Mann-Whitney statistic, averaged over tasks; the two may have different numbers of runs.
+    """
+    first, second = scores[..., :, None, :], baseline[..., None, :, :]
+    return ((first > second) + 0.5 * (first == second)).mean((-3, -2, -1))
+
+
+def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Share [..., K] of runs and tasks whose score exceeds each threshold [K]."""
+    return (scores[..., None] > thresholds).mean((-3, -2))
+
+
+def area_under_curve(frames: np.ndarray, returns: np.ndarray) -> np.ndarray:
+    """Mean height [...] of curves [..., K] between the first and the last of the frames [K]."""
+    return np.trapezoid(returns, frames) / (frames[-1] - frames[0])
+
+
+def resampled(
+    matrices: tuple[np.ndarray, ...], replications: int, chance: np.random.Generator
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Batches [B, R, T] of each matrix with runs drawn again, with replacement, within each task."""
+    for done in range(0, replications, _BATCH):
+        batch = min(_BATCH, replications - done)
+        yield tuple(
+            np.take_along_axis(x[None], chance.integers(len(x), size=(batch, *x.shape)), axis=1)
+            for x in matrices
+        )
+
+
+def interval(
+    statistic: Statistic,
+    *matrices: np.ndarray,
+    level: float = 0.95,
+    replications: int = 50_000,
+    seed: int = 0,
+) -> Interval:
+    """A statistic of score matrices, with its interval by stratified bootstrap (percentiles).
+
+    Several matrices, as of a method and its baseline, are resampled independently: for a difference
+    give a function of both, as two overlapping intervals do not tell.
+
+    Raises:
+        TooFewRunsError: where a matrix has fewer than three runs.
+    """
+    for matrix in matrices:
+        if len(matrix) < LEAST_RUNS:
+            raise TooFewRunsError(
+                f"an interval needs {LEAST_RUNS} runs or more of each task, and there are {len(matrix)}: "
+                "resampling so few says nothing of the spread between seeds"
+            )
+    chance = np.random.default_rng(seed)
+    found = np.concatenate([statistic(*batch) for batch in resampled(matrices, replications, chance)])
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(statistic(*matrices)), float(low), float(high))
+
+
+def human_normalised(raw: np.ndarray, random: float, human: float) -> np.ndarray:
+    """Scores on the scale where random play is 0 and a human is 1 (Mnih et al., 2015)."""
+    return (raw - random) / (human - random)
