@@ -1,8 +1,8 @@
 """Torsos and action-value networks as `Network(init, apply)`: the only place that knows flax.
 
-Convolutions are written as a matrix product over shifted slices where the backend is a CPU, on
-which XLA runs `lax.conv` inside `lax.scan` up to ten times slower. Parameters, initial values
-and results are the same either way, to rounding.
+Convolutions are written as a matrix product where the backend is a CPU, on which XLA runs
+`lax.conv` inside `lax.scan` up to ten times slower. Parameters, initial values and results are the
+same either way, to rounding.
 """
 
 from collections.abc import Callable, Sequence
@@ -62,13 +62,39 @@ def _padding(size: int, kernel: int, stride: int, mode: Padding) -> tuple[int, i
     return total // 2, total - total // 2
 
 
-def _slices(x: jax.Array, kernel: int, stride: int, rows: int, columns: int) -> jax.Array:
-    """Patches [B, rows, columns, kernel * kernel * C] of padded images [B, H, W, C]."""
-    height, width = stride * (rows - 1) + 1, stride * (columns - 1) + 1
-    return jnp.concatenate(
-        [x[:, i : i + height : stride, j : j + width : stride] for i in range(kernel) for j in range(kernel)],
-        axis=-1,
+def _squares(x: jax.Array, size: int) -> jax.Array:
+    """Images [B, H, W, C] as [B, H / size, W / size, size * size * C]: pixels of a square are channels."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // size, size, width // size, size, channels)
+    return jnp.swapaxes(x, 2, 3).reshape(batch, height // size, width // size, -1)
+
+
+def _matmul_convolution(
+    x: jax.Array, kernel: jax.Array, stride: int, pads: Sequence[tuple[int, int]]
+) -> jax.Array:
+    """What `lax.conv` gives, as one matrix product.
+
+    With squares of `stride` pixels for pixels, windows are a few unit shifts of the image, which
+    moves fewer and longer pieces of memory than one shift for each pixel of the kernel does.
+    """
+    span = -(-kernel.shape[0] // stride)  # Squares that a window reaches over.
+    rows, columns = (
+        (size + sum(pad) - kernel.shape[0]) // stride + 1
+        for size, pad in zip(x.shape[1:3], pads, strict=True)
     )
+    # Up to the end of the last window's last square; beyond it the image is cropped.
+    ends = [(count - 1 + span) * stride for count in (rows, columns)]
+    margins = [
+        (low, end - low - size, 0) for (low, _), end, size in zip(pads, ends, x.shape[1:3], strict=True)
+    ]
+    x = _squares(jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *margins, (0, 0, 0)]), stride)
+    patches = jnp.concatenate(
+        [x[:, i : i + rows, j : j + columns] for i in range(span) for j in range(span)], axis=-1
+    )
+    rest = (0, span * stride - kernel.shape[0])
+    kernel = jnp.pad(kernel, (rest, rest, (0, 0), (0, 0)))
+    weights = _squares(kernel.reshape(1, *kernel.shape[:2], -1), stride).reshape(-1, kernel.shape[-1])
+    return patches.astype(kernel.dtype) @ weights  # Bytes until here, where images are.
 
 
 class Conv(nn.Module):
@@ -100,13 +126,7 @@ class Conv(nn.Module):
             return bias + jax.lax.conv_general_dilated(
                 x.astype(kernel.dtype), kernel, (self.stride,) * 2, pads, dimension_numbers=layout
             )
-        rows, columns = (
-            (size + sum(pad) - self.kernel) // self.stride + 1
-            for size, pad in zip(x.shape[1:3], pads, strict=True)
-        )
-        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        patches = _slices(x, self.kernel, self.stride, rows, columns)  # Still bytes, where images are.
-        return bias + patches.astype(kernel.dtype) @ kernel.reshape(fan_in, self.features)
+        return bias + _matmul_convolution(x, kernel, self.stride, pads)
 
 
 def _activate(x: jax.Array, layer_norm: bool) -> jax.Array:
