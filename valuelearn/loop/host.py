@@ -1,0 +1,121 @@
+"""Training on a host environment, which is stepped while the device runs the updates."""
+
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from valuelearn.loop.parts import (
+    NO_EXPERIENCE,
+    Chunk,
+    RunState,
+    Schedule,
+    checkpoint_due,
+    compiled,
+    empty_trajectory,
+    experience_of,
+    initial_timestep,
+    merged,
+    metrics_of,
+    updates_of,
+)
+from valuelearn.types import Agent, Array, HostEnv, LearnerState, Memory, Trajectory
+
+
+def initial_host(agent: Agent, env: HostEnv, memory: Memory, seed: int) -> Callable[[], RunState]:
+    """Makes the state before the first step; the environment's own first observation comes later."""
+    obs = initial_timestep(env.spec).obs
+
+    def init() -> RunState:
+        key, init_key = jax.random.split(jax.random.key(seed))
+        return RunState(agent.init(init_key, obs), memory.init(), None, obs, key, jnp.int32(0))
+
+    return init
+
+
+def _episode_seed(seed: int, env_steps: int) -> int:
+    """What a host environment is seeded with where it starts anew."""
+    # 30 bits: copies count up from it, and emulators hold a seed in 32 bits with a sign.
+    return int(np.random.SeedSequence((seed, env_steps)).generate_state(1)[0]) & (2**30 - 1)
+
+
+def _cut(trajectory: Trajectory) -> Trajectory:
+    """The trajectory with every episode that goes on truncated at its last step."""
+    step = trajectory.step
+    last = step.last.copy()
+    last[-1] |= step.valid[-1]
+    return trajectory._replace(step=step._replace(last=last))
+
+
+def train_host(
+    agent: Agent,
+    env: HostEnv,
+    memory: Memory,
+    schedule: Schedule,
+    seed: int,
+    start: RunState | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Iterator[Chunk]:
+    """Train one seed on a host environment, a chunk at a time.
+
+    `start` is the state of an earlier chunk at which a checkpoint was due, to go on from; its
+    buffers are taken. Once `stopping` answers True the chunk under way ends and is the last, with a
+    checkpoint due, for which episodes are cut as the uninterrupted run would not have cut them.
+    """
+    state = jax.jit(initial_host(agent, env, memory, seed))() if start is None else start
+    learner, memory_state, key, env_steps = state.learner, state.memory, state.key, int(state.env_steps)
+    obs = env.reset(_episode_seed(seed, env_steps))
+
+    def act(learner: LearnerState, obs: Array, key: jax.Array, index: Array, env_steps: Array) -> jax.Array:
+        return agent.act(learner, obs, jax.random.fold_in(key, index), env_steps)
+
+    def split(key: jax.Array) -> tuple[jax.Array, ...]:
+        return tuple(jax.random.split(key, 3))
+
+    empty = jax.eval_shape(lambda: empty_trajectory(env.spec, schedule.steps_per_iteration))
+    act, seconds = compiled(act, learner, obs, key, 0, 0, donate=())
+    split, more = compiled(split, key, donate=())
+    add, and_more = compiled(memory.add, memory_state, empty, donate=(0,))
+    pending_compile = seconds + more + and_more
+
+    def collect(learner: LearnerState, obs: np.ndarray, key: jax.Array, env_steps: int) -> tuple:
+        steps = []
+        for index in range(schedule.steps_per_iteration):
+            action = np.asarray(act(learner, obs, key, index, env_steps))
+            step = env.step(action)
+            steps.append(Trajectory(obs, action, step))
+            obs, env_steps = step.obs, env_steps + int(step.valid.sum())
+        return jax.tree.map(lambda *x: np.stack(x), *steps), obs, env_steps
+
+    learn = None
+    chunk_start = env_steps
+    experience, metrics = NO_EXPERIENCE, []
+    while env_steps < schedule.total_steps:
+        key, collect_key, update_key = split(key)
+        acting = learner
+        if env_steps >= schedule.warmup_steps:
+            if learn is None:
+                update = updates_of(agent, memory, schedule.updates_per_iteration)
+                learn, seconds = compiled(update, learner, memory_state, update_key, donate=(1,))
+                pending_compile += seconds
+            (learner, memory_state), update_metrics = learn(learner, memory_state, update_key)
+            metrics.append(update_metrics)
+        trajectory, obs, env_steps = collect(acting, obs, collect_key, env_steps)
+        experience = merged(experience, experience_of(trajectory.step, np), np)
+        stop = stopping() and env_steps < schedule.total_steps
+        whole = env_steps - chunk_start >= schedule.chunk_steps or env_steps >= schedule.total_steps
+        due = whole and checkpoint_due(schedule, chunk_start, env_steps)
+        if due or stop:
+            trajectory = _cut(trajectory)
+            obs = env.reset(_episode_seed(seed, env_steps))
+        memory_state = add(memory_state, trajectory)
+        if whole or stop:
+            mean = jax.tree.map(lambda *x: np.mean(x), *metrics) if metrics else {}
+            state = RunState(learner, memory_state, None, obs, key, np.int32(env_steps))
+            batched = jax.tree.map(lambda x: np.asarray(x)[None], metrics_of(state, experience, mean))
+            yield Chunk(state, batched, pending_compile, checkpoint=due or stop, exact=due)
+            pending_compile, chunk_start = 0.0, env_steps
+            experience, metrics = NO_EXPERIENCE, []
+        if stop:
+            return

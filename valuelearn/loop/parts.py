@@ -1,0 +1,142 @@
+"""What both loops are made of: the state of a run, its schedule, a chunk of it, and the updates."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from valuelearn.types import Agent, Array, EnvSpec, LearnerState, Memory, Metrics, Timestep, Trajectory
+
+
+class Schedule(NamedTuple):
+    """How much happens when; steps are agent steps summed over the environments of one seed."""
+
+    total_steps: int
+    warmup_steps: int  # Collected before the first update.
+    steps_per_iteration: int  # Vector steps.
+    updates_per_iteration: int
+    chunk_steps: int  # Between two chunks' metrics.
+    checkpoint_steps: int | None = None  # Between two checkpoints.
+
+
+class RunState(NamedTuple):
+    """Everything a run consists of; host environments keep their own state."""
+
+    learner: LearnerState
+    memory: Any
+    env: Any  # A functional environment's state, or None.
+    obs: Array  # [E, ...]
+    key: jax.Array
+    env_steps: Array  # i32[], agent steps taken by all environments.
+
+
+class Chunk(NamedTuple):
+    """What a chunk of iterations brought; arrays carry a leading axis of seeds.
+
+    The next chunk takes the state's buffers.
+    """
+
+    state: RunState
+    metrics: dict[str, np.ndarray]  # f64[seeds] each.
+    compile_seconds: float  # Spent compiling within this chunk.
+    checkpoint: bool  # A checkpoint is due: a run can go on from this state,
+    exact: bool  # as the run that it would have been without the interruption.
+
+
+class Experience(NamedTuple):
+    """What environments brought, over some steps."""
+
+    ended: Array  # Episodes.
+    total_return: Array  # Of those.
+    reward_min: Array
+    reward_max: Array
+
+
+NO_EXPERIENCE = Experience(0, 0.0, np.inf, -np.inf)
+
+
+def merged(first: Experience, second: Experience, xp: Any) -> Experience:
+    """Both together; `xp` is numpy or jax.numpy."""
+    return Experience(
+        first.ended + second.ended,
+        first.total_return + second.total_return,
+        xp.minimum(first.reward_min, second.reward_min),
+        xp.maximum(first.reward_max, second.reward_max),
+    )
+
+
+def experience_of(step: Timestep, xp: Any) -> Experience:
+    """What timesteps of any leading axes brought; `xp` is numpy or jax.numpy."""
+    return Experience(
+        step.last.sum(),
+        xp.where(step.last, step.episode_return, 0.0).sum(),
+        xp.where(step.valid, step.reward, xp.inf).min(),
+        xp.where(step.valid, step.reward, -xp.inf).max(),
+    )
+
+
+def initial_timestep(spec: EnvSpec) -> Timestep:
+    """A timestep of zeros with the shapes and types of an environment's."""
+    obs = jnp.zeros((spec.num_envs, *spec.obs_shape), spec.obs_dtype)
+    number, flag = jnp.zeros(spec.num_envs), jnp.zeros(spec.num_envs, bool)
+    return Timestep(obs, obs, number, number, flag, flag, number)
+
+
+def empty_trajectory(spec: EnvSpec, steps: int) -> Trajectory:
+    """A trajectory of zeros, [steps, E, ...]."""
+    step = initial_timestep(spec)
+    one = Trajectory(step.obs, jnp.zeros(spec.num_envs, jnp.int32), step)
+    return jax.tree.map(lambda x: jnp.zeros((steps, *x.shape), x.dtype), one)
+
+
+def updates_of(agent: Agent, memory: Memory, count: int) -> Callable:
+    """`count` updates as a function of (learner, memory state, key), with their mean metrics."""
+
+    def update(carry: tuple[LearnerState, Any], key: jax.Array) -> tuple[tuple, Metrics]:
+        learner, memory_state = carry
+        sample = memory.sample(memory_state, key)
+        learner, metrics, priority = agent.update(learner, sample)
+        return (learner, memory.reprioritise(memory_state, sample, priority)), metrics
+
+    def run(learner: LearnerState, memory_state: Any, key: jax.Array) -> tuple[tuple, Metrics]:
+        carry, metrics = jax.lax.scan(update, (learner, memory_state), jax.random.split(key, count))
+        return carry, jax.tree.map(lambda x: x.mean(0), metrics)
+
+    return run
+
+
+def metrics_of(state: RunState, experience: Experience, metrics: Metrics) -> dict[str, np.ndarray]:
+    """The metrics of a chunk, on the host."""
+    count = np.asarray(experience.ended, np.float64)
+    with np.errstate(invalid="ignore"):
+        mean_return = np.asarray(experience.total_return, np.float64) / np.where(count > 0, count, np.nan)
+    found = {
+        "env_steps": state.env_steps,
+        "updates": state.learner.updates,
+        "episodes": count,
+        "episode_return": mean_return,
+        "reward_min": experience.reward_min,
+        "reward_max": experience.reward_max,
+        **metrics,
+    }
+    return {name: np.asarray(value, np.float64) for name, value in found.items()}
+
+
+def compiled(function: Callable, *arguments: Any, donate: tuple[int, ...]) -> tuple[Callable, float]:
+    """The function compiled for these arguments alone, and the seconds that took.
+
+    Compiling ahead of time keeps the promise of one compilation per phase: arguments of another
+    shape are an error, not a second compilation.
+    """
+    start = time.perf_counter()
+    compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
+    return compiled, time.perf_counter() - start
+
+
+def checkpoint_due(schedule: Schedule, before: int, now: int) -> bool:
+    """Whether a multiple of the checkpoint's steps lies after `before` and up to `now`."""
+    every = schedule.checkpoint_steps
+    return every is not None and before // every < now // every and now < schedule.total_steps
