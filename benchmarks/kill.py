@@ -34,8 +34,8 @@ RUNS = {
     "minatar": (
         CONFIGS / "minatar" / "dqn_hl_gauss.yaml",
         "agent.replay={capacity: 20_000, warmup_steps: 1_000}",
-        "train={env_frames: 60_000, log_frames: 2_000}",
-        "checkpoint.every_frames=6_000",
+        "train={env_frames: 20_000, log_frames: 1_000}",
+        "checkpoint.every_frames=2_000",
     ),
     "atari": (
         CONFIGS / "atari" / "c51.yaml",

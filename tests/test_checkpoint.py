@@ -1,5 +1,6 @@
 """Checkpoints: what is kept, what comes back, and what becomes of a disk that is full."""
 
+import gc
 import resource
 from typing import Any, NamedTuple
 
@@ -53,7 +54,9 @@ def test_a_draft_left_by_a_kill_is_not_a_checkpoint(tmp_path):
         assert_same(checkpoints.restore(state(1.0)).state, state(5.0))
 
 
-def test_a_full_disk_loses_nothing(tmp_path, capsys):
+# Orbax leaves the event loop of a failed save to the garbage collector, which complains of it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_disk_loses_nothing(tmp_path):
     """No file may grow past 50 kB, and the noise takes 400."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Checkpoints(tmp_path, keep=1) as checkpoints:
@@ -67,15 +70,22 @@ def test_a_full_disk_loses_nothing(tmp_path, capsys):
         assert [path.name for path in tmp_path.iterdir()] == ["5"]
         checkpoints.save(15, state(15.0), {})
         assert_same(checkpoints.restore(state(1.0)).state, state(15.0))
+    gc.collect()
 
 
-@pytest.mark.parametrize("change", ["shape", "tree"])
-def test_another_runs_state_is_refused(tmp_path, change):
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        (
+            {"x": jnp.zeros(3)},
+            r"it holds float32\[100000\] for .arrays\['x'\], and the config asks for float32\[3\]",
+        ),
+        ({"x": state(1.0).arrays["bits"]}, r"it holds float32\[100000\] for .* asks for bool\[100000\]"),
+        ({"y": jnp.zeros(3)}, r"5: it holds nothing for .arrays\['y'\]"),
+    ],
+)
+def test_another_runs_state_is_refused(tmp_path, arrays, sentence):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(5, state(5.0), {})
-        like = state(1.0)
-        like = like._replace(
-            arrays={"x": jnp.zeros(3)} if change == "tree" else like.arrays | {"x": jnp.zeros(3)}
-        )
-        with pytest.raises(CheckpointError, match="this is not a state of the config's run"):
-            checkpoints.restore(like)
+        with pytest.raises(CheckpointError, match=sentence):
+            checkpoints.restore(state(1.0)._replace(arrays=arrays))

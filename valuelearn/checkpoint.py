@@ -63,6 +63,12 @@ def remove_checkpoints(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
+def _layout(state: Any) -> dict[str, str]:
+    """The name, shape and type of every leaf."""
+    leaves = jax.tree.leaves_with_path(state)
+    return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves}
+
+
 class Checkpoints:
     """The last `keep` checkpoints of a run, in folders named by their step.
 
@@ -86,7 +92,9 @@ class Checkpoints:
             CheckpointError: where the disk does not take it; older checkpoints stay.
         """
         parts = ocp.args.Composite(
-            state=ocp.args.StandardSave(_plain(state)), notes=ocp.args.JsonSave(dict(notes))
+            state=ocp.args.StandardSave(_plain(state)),
+            notes=ocp.args.JsonSave(dict(notes)),
+            layout=ocp.args.JsonSave(_layout(state)),
         )
         try:
             self._manager.save(step, args=parts)
@@ -105,15 +113,21 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return None
-        template = jax.eval_shape(_plain, like)
-        parts = ocp.args.Composite(state=ocp.args.StandardRestore(template), notes=ocp.args.JsonRestore())
+        place = self._folder / str(step)
+        json, template = ocp.args.JsonRestore(), jax.eval_shape(_plain, like)
         try:
-            found = self._manager.restore(step, args=parts)
-        except (ValueError, KeyError, OSError) as error:
-            place = self._folder / str(step)
-            raise CheckpointError(f"{place}: this is not a state of the config's run") from error
+            found = self._manager.restore(step, args=ocp.args.Composite(notes=json, layout=json))
+            for name, wanted in _layout(like).items():
+                if (held := found.layout.get(name, "nothing")) != wanted:
+                    raise CheckpointError(
+                        f"{place}: it holds {held} for {name}, and the config asks for {wanted}"
+                    )
+            parts = ocp.args.Composite(state=ocp.args.StandardRestore(template))
+            state = self._manager.restore(step, args=parts).state
+        except (KeyError, OSError) as error:
+            raise CheckpointError(f"{place}: this is not a whole checkpoint ({error})") from error
         keyed = jax.tree.map(
-            lambda x, as_wanted: jax.random.wrap_key_data(x) if _is_key(as_wanted) else x, found.state, like
+            lambda x, as_wanted: jax.random.wrap_key_data(x) if _is_key(as_wanted) else x, state, like
         )
         return Saved(keyed, found.notes)
 
