@@ -80,14 +80,21 @@ def train(cfg: ExperimentConfig, folder: Path, command: list[str], say: Say) -> 
 def resume(folder: Path, command: list[str], say: Say) -> None:
     """Go on with an interrupted run from its newest checkpoint, or from its beginning where it has none.
 
+    A run that was trained to its end is only evaluated and drawn, where it was not yet.
+
     Raises:
-        RunFolderError, ConfigError, CheckpointError: where the folder is not an unfinished run.
+        RunFolderError, ConfigError, CheckpointError: where the folder is not a run.
         Misfit: where the memory does not allow what the config asks.
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
     cfg = experiment.load_run(folder)
+    if (folder / "curve.png").exists():
+        say("this run is finished")
+        return
     if (folder / "params").exists():
-        raise logs.RunFolderError(f"{folder}: this run is finished")
+        say("this run is trained to its end")
+        _finish(cfg, folder, say)
+        return
     built = experiment.make(cfg)
     say(check_memory(cfg, built))
     with Checkpoints(folder / "checkpoints") as checkpoints:
@@ -223,9 +230,14 @@ def _train(
     if int(np.max(chunk.state.env_steps)) < built.schedule.total_steps:
         raise Interrupted(f"saved at frame {record.env_frames:,}; go on with: valuelearn resume {folder}")
     checkpoint.save_params(folder / "params", chunk.state.learner.params)
+    _finish(cfg, folder, say)
+
+
+def _finish(cfg: ExperimentConfig, folder: Path, say: Say) -> None:
+    """What follows training; the curve comes last, and says that all is done."""
     checkpoint.remove_checkpoints(folder / "checkpoints")
     for million, mean in logs.per_million_frames(logs.read_metrics(folder)).items():
         say(f"training return in million {million}: {mean:.2f}")
-    curves.plot([folder], folder / "curve.png")
     if cfg.evaluation.episodes:
         evaluation.evaluate_run(folder, cfg.evaluation.episodes, None, say)
+    curves.plot([folder], folder / "curve.png")

@@ -150,9 +150,15 @@ def test_what_cannot_be_resumed(train, call, tmp_path):
     assert "metrics.csv: it has 0 bytes, and had" in call("resume", run, code=2)
 
 
-def test_a_finished_run_is_not_resumed(train, call, tmp_path):
-    train(COMPILED, tmp_path / "run")
-    assert f"{tmp_path / 'run'}: this run is finished" in call("resume", tmp_path / "run", code=2)
+def test_resuming_a_run_that_is_trained(train, call, tmp_path):
+    """Killed while it was evaluated or drawn, it is evaluated and drawn; after that nothing is done."""
+    run = tmp_path / "run"
+    train(COMPILED, run)
+    (run / "curve.png").unlink()
+    metrics = (run / "metrics.csv").read_bytes()
+    assert "this run is trained to its end" in call("resume", run)
+    assert (run / "curve.png").exists() and (run / "metrics.csv").read_bytes() == metrics
+    assert "this run is finished" in call("resume", run)
 
 
 def test_the_doctor_warns_once_of_a_support_ten_times_too_small(train, tmp_path):

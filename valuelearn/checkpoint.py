@@ -60,7 +60,7 @@ def _plain(state: Any) -> Any:
 
 def remove_checkpoints(folder: Path) -> None:
     """Delete the checkpoints of a run that is finished."""
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # They may be gone already.
 
 
 def _layout(state: Any) -> dict[str, str]:
