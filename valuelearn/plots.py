@@ -78,5 +78,7 @@ def curves(
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter())
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(file, dpi=150)
+    draft = file.with_name(f".{file.name}")  # Renamed when it is whole.
+    figure.savefig(draft, dpi=150)
+    draft.replace(file)
     plt.close(figure)
