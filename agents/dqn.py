@@ -191,7 +191,8 @@ def make(config: DQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         )
 
     def update(state: LearnerState, sample: Sample) -> tuple[LearnerState, Metrics, jax.Array]:
-        key, loss_key = jax.random.split(state.key)
+        # Folded in, not split off: where no network draws anything the key costs nothing.
+        loss_key = jax.random.fold_in(state.key, state.updates)
         (mean_loss, (losses, value, fit)), grads = jax.value_and_grad(loss, has_aux=True)(
             state.params, state, sample, loss_key
         )
@@ -205,7 +206,7 @@ def make(config: DQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         else:
             target_params = optax.incremental_update(params, state.target_params, config.target_tau)
         metrics = update_metrics(mean_loss, value, fit, grads)
-        return LearnerState(params, target_params, opt_state, key, updates), metrics, losses
+        return LearnerState(params, target_params, opt_state, state.key, updates), metrics, losses
 
     end = config.replay.importance_exponent_end
     importance_exponent = optax.linear_schedule(

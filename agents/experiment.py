@@ -1,5 +1,6 @@
 """A whole run as one config, and the parts it is built from."""
 
+import os
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -70,6 +71,8 @@ class TrainConfig(Section):
     """Fixes every random number of the run."""
     seeds: Annotated[int, Field(gt=0, le=1_024)] = 1
     """Runs trained at once, from `seed` upwards; only for environments inside the compiled loop."""
+    cpu_threads: Annotated[int, Field(gt=0)] | None = None
+    """Threads that compute on a CPU; none for one per core. One is faster where networks are tiny."""
 
 
 class EvaluationConfig(Section):
@@ -172,6 +175,9 @@ def make(config: ExperimentConfig) -> Experiment:
     Raises:
         Misfit: for what the config asks and the environment does not allow.
     """
+    if config.train.cpu_threads is not None:
+        # XLA reads it where its first array is made: once per process, and nowhere before this.
+        os.environ["NPROC"] = str(config.train.cpu_threads)
     env = config.env.make()
     spec = env.spec
     if config.train.env_frames < spec.frames_per_step:

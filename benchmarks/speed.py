@@ -64,7 +64,7 @@ TASKS: dict[str, dict] = {
 }
 AT_LEAST = {"atari": {"sb3": 2.5}, "classic": {"sb3": 8.0, "sbx": 20.0}}
 AT_MOST = {"hl_gauss": 1.05}
-UPDATES = 16  # In one compiled scan.
+UPDATES = 16  # In one compiled loop.
 
 
 def python_of(peer: str) -> Path:
@@ -131,13 +131,13 @@ def one_update(head: str) -> Callable[[], float]:
     step = rollout.step._replace(obs=pixels, next_obs=pixels, valid=jnp.ones_like(rollout.step.valid))
     experience = jax.jit(memory.add)(memory.init(), rollout._replace(obs=pixels, step=step))
     learner = jax.jit(agent.init)(jax.random.key(0), pixels[0])
-    update = jax.jit(loop.updates_of(agent, memory, UPDATES), donate_argnums=(0, 1))
-    (learner, experience), _ = update(learner, experience, jax.random.key(0))
+    update = jax.jit(loop.updates_of(agent, memory), donate_argnums=(0, 1))
+    learner, experience, _ = update(learner, experience, jax.random.key(0), UPDATES)
 
     def timed() -> float:
         nonlocal learner, experience
         start = time.perf_counter()
-        (learner, experience), _ = update(learner, experience, jax.random.key(0))
+        learner, experience, _ = update(learner, experience, jax.random.key(0), UPDATES)
         jax.block_until_ready(learner.updates)
         return 1e3 * (time.perf_counter() - start) / UPDATES
 

@@ -8,6 +8,5 @@ def epsilon_greedy(
     action: jax.Array, epsilon: jax.Array | float, num_actions: int, key: jax.Array
 ) -> jax.Array:
     """Actions i32[E], each replaced by a uniform one with probability epsilon."""
-    explore_key, action_key = jax.random.split(key)
-    random = jax.random.randint(action_key, action.shape, 0, num_actions)
-    return jnp.where(jax.random.uniform(explore_key, action.shape) < epsilon, random, action)
+    explore, which = jax.random.uniform(key, (2, *action.shape))
+    return jnp.where(explore < epsilon, (which * num_actions).astype(action.dtype), action)

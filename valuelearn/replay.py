@@ -32,16 +32,20 @@ class Priorities(NamedTuple):
 
 
 class ReplayState(NamedTuple):
-    """Rows are indexed [environment, slot]; `written` counts rows since the start."""
+    """Columns of E * S rows, the S slots of an environment after another's.
 
-    frame: jax.Array  # [E, S, ...] newest frame of the row's observation.
-    action: jax.Array  # i32[E, S]
-    reward: jax.Array  # f32[E, S]
-    discount: jax.Array  # f32[E, S] 0 where the action terminated the episode.
-    last: jax.Array  # bool[E, S] the action ended the episode.
-    start: jax.Array  # bool[E, S] an action was taken here: a transition may start.
-    age: jax.Array  # u8[E, S] steps since the episode began, up to frame_stack - 1.
-    written: jax.Array  # i32[E]
+    Flat, as the CPU's compiler copies a whole column of two axes before it gathers from it.
+    """
+
+    frame: jax.Array  # [E * S, ...] newest frame of the row's observation.
+    action: jax.Array  # i32[E * S]
+    reward: jax.Array  # f32[E * S]
+    discount: jax.Array  # f32[E * S] 0 where the action terminated the episode.
+    last: jax.Array  # bool[E * S] the action ended the episode.
+    start: jax.Array  # bool[E * S] an action was taken here: a transition may start.
+    age: jax.Array  # u8[E * S] steps since the episode began, up to frame_stack - 1.
+    newest_age: jax.Array  # u8[E] of the row that is written next; an add never reads the ring.
+    written: jax.Array  # i32[E] rows since the start.
     priorities: Priorities | None
 
 
@@ -102,11 +106,15 @@ def replay(
             f"a frame stack of {stack} and n_step {n_step} need at least {stack + n_step + 5}"
         )
     frame_shape = spec.obs_shape[:-1] if stack > 1 else spec.obs_shape
-    rows = jnp.arange(envs)
+    every = jnp.arange(envs)
+
+    def at(env: jax.Array, row: jax.Array) -> jax.Array:
+        """Where an environment's row lies that was the `row`-th to be written."""
+        return env * slots + row % slots
 
     def init() -> ReplayState:
         def column(dtype: Any, *shape: int) -> jax.Array:
-            return jnp.zeros((envs, slots, *shape), dtype)
+            return jnp.zeros((envs * slots, *shape), dtype)
 
         blocks = -(-envs * slots // _BLOCK)
         leaves = Priorities(jnp.zeros((blocks, _BLOCK)), jnp.zeros(blocks), jnp.float32(1.0))
@@ -118,6 +126,7 @@ def replay(
             last=column(jnp.bool),
             start=column(jnp.bool),
             age=column(jnp.uint8),
+            newest_age=jnp.zeros(envs, jnp.uint8),
             written=jnp.zeros(envs, jnp.int32),
             priorities=None if priority_exponent is None else leaves,
         )
@@ -129,34 +138,32 @@ def replay(
         """Whether transitions may start at absolute rows [E, K]: whole, and not overwritten."""
         written = state.written[:, None]
         in_window = (row >= written - reach) & (row <= written - n_step) & (row >= 0)
-        return in_window & jnp.take_along_axis(state.start, row % slots, 1)
+        return in_window & state.start[at(every[:, None], row)]
 
     def add_step(state: ReplayState, step: Trajectory) -> tuple[ReplayState, None]:
         timestep = step.step
-        here = state.written % slots
-        there = (here + 1) % slots
+        here, there = at(every, state.written), at(every, state.written + 1)
         # The next observation is written too: it may be an episode's end, else it is overwritten.
-        frame = state.frame.at[rows, here].set(newest_frame(step.obs))
-        frame = frame.at[rows, there].set(newest_frame(timestep.next_obs))
-        age = state.age[rows, here]
+        frame = state.frame.at[here].set(newest_frame(step.obs))
+        frame = frame.at[there].set(newest_frame(timestep.next_obs))
+        age = state.newest_age
         following = jnp.minimum(age + 1, stack - 1).astype(jnp.uint8)
 
         def put(column: jax.Array, value: jax.Array, end_value: jax.Array | bool) -> jax.Array:
-            return column.at[rows, here].set(value).at[rows, there].set(end_value)
+            return column.at[here].set(value).at[there].set(end_value)
 
         advance = jnp.where(timestep.last, 2, 1) * timestep.valid
         written = state.written + advance
         state = ReplayState(
             frame=frame,
-            action=state.action.at[rows, here].set(step.action),
-            reward=state.reward.at[rows, here].set(timestep.reward),
-            discount=state.discount.at[rows, here].set(timestep.discount),
+            action=state.action.at[here].set(step.action),
+            reward=state.reward.at[here].set(timestep.reward),
+            discount=state.discount.at[here].set(timestep.discount),
             last=put(state.last, timestep.last, False),
             start=put(state.start, timestep.valid, False),
+            age=put(state.age, age, following),
             # After an end the next row is a first one.
-            age=put(state.age, age, following)
-            .at[rows, written % slots]
-            .set(jnp.where(timestep.last, 0, jnp.where(timestep.valid, following, age))),
+            newest_age=jnp.where(timestep.last, 0, jnp.where(timestep.valid, following, age)),
             written=written,
             priorities=state.priorities,
         )
@@ -171,7 +178,7 @@ def replay(
             axis=1,
         )
         alive = eligible(state, changed)
-        index = rows[:, None] * slots + changed % slots
+        index = at(every[:, None], changed)
         keep = (changed < 0) | ~timestep.valid[:, None]
         old = state.priorities.leaves[index // _BLOCK, index % _BLOCK]
         value = jnp.where(keep, old, jnp.where(alive, state.priorities.largest, 0.0))
@@ -188,10 +195,11 @@ def replay(
         ends = jnp.cumsum(count)
 
         def draw(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-            point = jax.random.randint(key, (batch_size,), 0, ends[-1])
+            # Of 2^32 numbers the first few rows get one more than the last: 1 in 4,000 for 10^6 rows.
+            point = (jax.random.bits(key, (batch_size,)) % ends[-1].astype(jnp.uint32)).astype(jnp.int32)
             env = jnp.searchsorted(ends, point, side="right")
             row = first[env] + point - (ends[env] - count[env])
-            return env, row, state.start[env, row % slots]
+            return env, row, state.start[at(env, row)]
 
         def redraw(carry: tuple) -> tuple:
             env, row, good, key = carry
@@ -206,25 +214,24 @@ def replay(
     def stacked(state: ReplayState, env: jax.Array, row: jax.Array) -> jax.Array:
         """Observations [B, ...] at absolute rows [B]; frames before an episode began are zero."""
         if stack == 1:
-            return state.frame[env, row % slots]
+            return state.frame[at(env, row)]
         back = jnp.arange(stack - 1, -1, -1)
-        frames = state.frame[env[:, None], (row[:, None] - back) % slots]  # [B, stack, ...]
-        age = state.age[env, row % slots]
+        frames = state.frame[at(env[:, None], row[:, None] - back)]  # [B, stack, ...]
+        age = state.age[at(env, row)]
         present = (back <= age[:, None]).reshape(*frames.shape[:2], *[1] * (frames.ndim - 2))
         return jnp.moveaxis(jnp.where(present, frames, jnp.zeros_like(frames)), 1, -1)
 
     def transition(state: ReplayState, env: jax.Array, row: jax.Array) -> Transition:
-        slot = (row[:, None] + jnp.arange(n_step)) % slots
-        ended = state.last[env[:, None], slot] | (state.discount[env[:, None], slot] == 0)
+        index = at(env[:, None], row[:, None] + jnp.arange(n_step))  # [B, n_step]
+        ended = state.last[index] | (state.discount[index] == 0)
         running = jnp.cumprod(jnp.pad(~ended, ((0, 0), (1, 0)), constant_values=True)[:, :-1], 1)
         steps = running.sum(1)  # Until the end of the episode, or n_step.
         powers = gamma ** jnp.arange(n_step)
-        ending = jnp.take_along_axis(slot, steps[:, None] - 1, 1)[:, 0]
         return Transition(
             obs=stacked(state, env, row),
-            action=state.action[env, row % slots],
-            reward=(state.reward[env[:, None], slot] * running * powers).sum(1),
-            discount=gamma**steps * state.discount[env, ending],
+            action=state.action[index[:, 0]],
+            reward=(state.reward[index] * running * powers).sum(1),
+            discount=gamma**steps * state.discount[at(env, row + steps - 1)],
             next_obs=stacked(state, env, row + steps),
         )
 
@@ -232,7 +239,7 @@ def replay(
         if state.priorities is None:
             env, row = uniform_rows(state, key)
             weight = jnp.ones(batch_size)
-            index = env * slots + row % slots
+            index = at(env, row)
         else:
             # Stratified: one draw from each of B equal parts of the mass.
             uniform = (jnp.arange(batch_size) + jax.random.uniform(key, (batch_size,))) / batch_size

@@ -17,55 +17,45 @@ from valuelearn.loop.parts import (
     merged,
     metrics_of,
     updates_of,
+    zeros_of,
 )
-from valuelearn.types import Agent, FunctionalEnv, Memory, Metrics, Trajectory
+from valuelearn.types import Agent, Array, FunctionalEnv, Memory, Metrics, Trajectory
 
 
-def _iteration(
-    agent: Agent, env: FunctionalEnv, memory: Memory, schedule: Schedule, updates: int
-) -> Callable[[RunState], tuple[RunState, tuple[Experience, Metrics]]]:
-    def one_step(carry: tuple, key: jax.Array) -> tuple[tuple, Trajectory]:
+def _chunk(
+    agent: Agent, env: FunctionalEnv, memory: Memory, steps: int
+) -> Callable[[RunState, Array, Array], tuple[RunState, Experience, Metrics]]:
+    """Iterations of `steps` vector steps and some updates, as a function of how many of either."""
+    learn = updates_of(agent, memory)
+
+    def one_step(carry: tuple, keys: jax.Array) -> tuple[tuple, Trajectory]:
         learner, env_state, obs, env_steps = carry
-        act_key, env_key = jax.random.split(key)
+        act_key, env_key = keys
         action = agent.act(learner, obs, act_key, env_steps)
         env_state, step = env.step(env_state, action, env_key)
         env_steps = env_steps + step.valid.sum()
         return (learner, env_state, step.obs, env_steps), Trajectory(obs, action, step)
 
-    def iteration(state: RunState) -> tuple[RunState, tuple[Experience, Metrics]]:
+    def iteration(state: RunState, updates: Array) -> tuple[RunState, Experience, Metrics]:
         key, collect_key, update_key = jax.random.split(state.key, 3)
         carry = (state.learner, state.env, state.obs, state.env_steps)
-        keys = jax.random.split(collect_key, schedule.steps_per_iteration)
+        keys = jax.random.split(collect_key, (steps, 2))
         (learner, env_state, obs, env_steps), trajectory = jax.lax.scan(one_step, carry, keys)
         memory_state = memory.add(state.memory, trajectory)
-        metrics: Metrics = {}
-        if updates:
-            (learner, memory_state), metrics = updates_of(agent, memory, updates)(
-                learner, memory_state, update_key
-            )
+        learner, memory_state, metrics = learn(learner, memory_state, update_key, updates)
         state = RunState(learner, memory_state, env_state, obs, key, env_steps)
-        return state, (experience_of(trajectory.step, jnp), metrics)
+        return state, experience_of(trajectory.step, jnp), metrics
 
-    return iteration
-
-
-def _chunk(
-    agent: Agent, env: FunctionalEnv, memory: Memory, schedule: Schedule, updates: int
-) -> Callable[[RunState, jax.Array], tuple[RunState, Experience, Metrics]]:
-    iteration = _iteration(agent, env, memory, schedule, updates)
-
-    def chunk(state: RunState, iterations: jax.Array) -> tuple[RunState, Experience, Metrics]:
-        """Any number of iterations, so that the last, shorter chunk is not compiled anew."""
-        _, (like, metrics_like) = jax.eval_shape(iteration, state)
+    def chunk(state: RunState, iterations: Array, updates: Array) -> tuple[RunState, Experience, Metrics]:
+        _, like, metrics_like = jax.eval_shape(iteration, state, updates)
         nothing = jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), NO_EXPERIENCE, like)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics_like)
 
         def body(_: jax.Array, carry: tuple) -> tuple:
             state, experience, metrics = carry
-            state, (more, now) = iteration(state)
+            state, more, now = iteration(state, updates)
             return state, merged(experience, more, jnp), jax.tree.map(jnp.add, metrics, now)
 
-        start = (state, nothing, zeros)
+        start = (state, nothing, zeros_of(metrics_like))
         state, experience, metrics = jax.lax.fori_loop(0, iterations, body, start)
         return state, experience, jax.tree.map(lambda x: x / iterations, metrics)
 
@@ -107,17 +97,13 @@ def train_functional(
     per_chunk = max(schedule.chunk_steps // vector_steps, 1)
     done = int(state.env_steps[0]) // vector_steps  # Every step of a functional environment is valid.
 
-    def phase(updates: int, state: RunState) -> tuple[Callable, float]:
-        chunk = jax.vmap(_chunk(agent, env, memory, schedule, updates), (0, None))
-        return compiled(chunk, state, 1, donate=(0,))
-
+    chunk = jax.vmap(_chunk(agent, env, memory, schedule.steps_per_iteration), (0, None, None))
+    run, seconds = compiled(chunk, state, 1, 1, donate=(0,))
     for first, end, updates in ((0, min(warmup, total), 0), (warmup, total, schedule.updates_per_iteration)):
-        if max(first, done) >= end:
-            continue
-        run, seconds = phase(updates, state)
         for begin in range(max(first, done), end, per_chunk):
             iterations = min(per_chunk, end - begin)
-            state, experience, metrics = run(state, iterations)
+            state, experience, metrics = run(state, iterations, updates)
+            metrics = metrics if updates else {}
             found = metrics_of(state, experience, metrics)  # Waits for the chunk.
             stop = stopping() and begin + iterations < total
             due = checkpoint_due(schedule, begin * vector_steps, (begin + iterations) * vector_steps)

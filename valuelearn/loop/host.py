@@ -96,10 +96,12 @@ def train_host(
         acting = learner
         if env_steps >= schedule.warmup_steps:
             if learn is None:
-                update = updates_of(agent, memory, schedule.updates_per_iteration)
-                learn, seconds = compiled(update, learner, memory_state, update_key, donate=(1,))
+                arguments = (learner, memory_state, update_key, schedule.updates_per_iteration)
+                learn, seconds = compiled(updates_of(agent, memory), *arguments, donate=(1,))
                 pending_compile += seconds
-            (learner, memory_state), update_metrics = learn(learner, memory_state, update_key)
+            learner, memory_state, update_metrics = learn(
+                learner, memory_state, update_key, schedule.updates_per_iteration
+            )
             metrics.append(update_metrics)
         trajectory, obs, env_steps = collect(acting, obs, collect_key, env_steps)
         experience = merged(experience, experience_of(trajectory.step, np), np)

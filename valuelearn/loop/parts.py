@@ -92,20 +92,35 @@ def empty_trajectory(spec: EnvSpec, steps: int) -> Trajectory:
     return jax.tree.map(lambda x: jnp.zeros((steps, *x.shape), x.dtype), one)
 
 
-def updates_of(agent: Agent, memory: Memory, count: int) -> Callable:
-    """`count` updates as a function of (learner, memory state, key), with their mean metrics."""
+def updates_of(agent: Agent, memory: Memory) -> Callable:
+    """Updates as a function of (learner, memory state, key, count), with their mean metrics.
 
-    def update(carry: tuple[LearnerState, Any], key: jax.Array) -> tuple[tuple, Metrics]:
-        learner, memory_state = carry
+    The count is no constant, so a phase without updates needs no program of its own; its metrics
+    are NaN. Nor is a single update inlined, for which XLA on CPUs copies columns of the memory.
+    """
+
+    def update(learner: LearnerState, memory_state: Any, key: jax.Array) -> tuple:
         sample = memory.sample(memory_state, key)
         learner, metrics, priority = agent.update(learner, sample)
-        return (learner, memory.reprioritise(memory_state, sample, priority)), metrics
+        return learner, memory.reprioritise(memory_state, sample, priority), metrics
 
-    def run(learner: LearnerState, memory_state: Any, key: jax.Array) -> tuple[tuple, Metrics]:
-        carry, metrics = jax.lax.scan(update, (learner, memory_state), jax.random.split(key, count))
-        return carry, jax.tree.map(lambda x: x.mean(0), metrics)
+    def run(learner: LearnerState, memory_state: Any, key: jax.Array, count: Array) -> tuple:
+        def body(index: jax.Array, carry: tuple) -> tuple:
+            *state, total = carry
+            *state, metrics = update(*state, jax.random.fold_in(key, index))
+            return *state, jax.tree.map(jnp.add, total, metrics)
+
+        *_, like = jax.eval_shape(update, learner, memory_state, key)
+        start = (learner, memory_state, zeros_of(like))
+        *state, total = jax.lax.fori_loop(0, count, body, start)
+        return *state, jax.tree.map(lambda x: x / count, total)
 
     return run
+
+
+def zeros_of(like: Metrics) -> Metrics:
+    """What metrics of these shapes are summed up from."""
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
 
 
 def metrics_of(state: RunState, experience: Experience, metrics: Metrics) -> dict[str, np.ndarray]:
