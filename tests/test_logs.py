@@ -167,7 +167,7 @@ def test_curves(run, tmp_path):
         for seed in (0, 1)
     ]
     cut_off = rows[:-1]  # The second seed lacks its last row.
-    reference = ("published", *plots.read_reference(_REFERENCE, "breakout", "dqn_adam_mse"))
+    reference = ("published", plots.read_reference(_REFERENCE, "breakout", "dqn_adam_mse"))
     for name, kinds, published in (
         ("a", rows, None),
         ("b", cut_off, reference),
@@ -178,11 +178,11 @@ def test_curves(run, tmp_path):
 
 
 def test_the_published_curve():
-    frames, mean, std = plots.read_reference(_REFERENCE, "breakout", "dqn_adam_mse")
-    np.testing.assert_array_equal(frames[:3], [1e6, 2e6, 3e6])
-    assert len(frames) == 199
-    np.testing.assert_array_equal(std[:3], [0.072, 0.095, 0.309])
-    np.testing.assert_array_equal(mean[:3], [1.791, 6.519, 15.229])
+    curve = plots.read_reference(_REFERENCE, "breakout", "dqn_adam_mse")
+    np.testing.assert_array_equal(curve.frames[:3], [1e6, 2e6, 3e6])
+    assert len(curve.frames) == 199
+    np.testing.assert_array_equal(curve.mean[:3], [1.791, 6.519, 15.229])
+    assert (curve.low <= curve.mean).all() and (curve.mean <= curve.high).all()
     assert plots.read_reference(_REFERENCE, "no_game", "dqn_adam_mse") is None
 
 

@@ -1,4 +1,4 @@
-"""The front door: `valuelearn train | resume | evaluate | plot | support`.
+"""The front door: `valuelearn train | resume | evaluate | plot | reproduce | support`.
 
 Everything heavy is imported inside the commands, so that `--help` answers at once.
 """
@@ -81,6 +81,25 @@ def plot(
 
     curves.plot(runs, out)
     typer.echo(f"wrote {out}")
+
+
+@app.command()
+def reproduce(
+    env_id: Annotated[str, typer.Argument(help="An Atari game, such as atari/breakout.")],
+    agent: Annotated[str, typer.Option(help="dqn_mse, dqn_huber_rmsprop, c51, qr_dqn, iqn or rainbow.")],
+    million_frames: Annotated[int, typer.Option(min=2, max=199, help="How far to train.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes every random number of the run.")] = 0,
+    tolerance: Annotated[float, typer.Option(min=0, help="Room on each side, in published means.")] = 0.2,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run, taken up where it exists.")] = None,
+) -> None:
+    """Train a published agent and compare the curves; exit code 1 where they differ."""
+    from benchmarks import reproduce
+
+    name = f"reproduce-{agent}-{env_id.replace('/', '-')}-{million_frames}M-{seed}"
+    folder = run or Path("runs") / name
+    good = reproduce.reproduce(env_id, agent, million_frames, seed, tolerance, folder, sys.argv, typer.echo)
+    typer.echo(f"wrote {folder}")
+    raise typer.Exit(not good)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import matplotlib
 
@@ -23,26 +23,35 @@ def _smooth(values: np.ndarray, weights: np.ndarray, width: int) -> np.ndarray:
     return np.divide(total, weight, out=np.full(len(values), np.nan), where=weight > 0)
 
 
-def read_reference(path: Path, game: str, agent: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Frames, mean and standard deviation of a published curve (one row per million frames)."""
+class Published(NamedTuple):
+    """A published curve: statistics over seeds of the mean training return, a point a million frames."""
+
+    frames: np.ndarray  # f64[K], at the ends of the millions.
+    mean: np.ndarray  # f64[K], as the next two.
+    low: np.ndarray  # Of the worst seed,
+    high: np.ndarray  # and of the best.
+
+
+def read_reference(path: Path, game: str, agent: str) -> Published | None:
+    """The published curve of an agent on a game, where the table has one."""
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["game"] == game and row["agent"] == agent]
     if not rows:
         return None
-    columns = ("million_frames", "mean_return", "std")
-    frames, mean, std = (np.array([float(row[name]) for row in rows]) for name in columns)
-    return frames * 1e6, mean, std
+    columns = ("million_frames", "mean_return", "min", "max")
+    frames, *statistics = (np.array([float(row[name]) for row in rows]) for name in columns)
+    return Published(frames * 1e6, *statistics)
 
 
 def curves(
     runs: Sequence[Path],
     file: Path,
     title: str,
-    reference: tuple[str, np.ndarray, np.ndarray, np.ndarray] | None = None,
+    published: tuple[str, Published] | None = None,
 ) -> None:
     """Draw training return against environment frames, a thin line a seed and a thick one their mean.
 
-    `reference` is a label and the frames, means and standard deviations of a published curve.
+    `published` is a label and the curve to draw beside them, with the range of its seeds as a band.
 
     Raises:
         RunFolderError: where a run's metrics cannot be read or hold no row yet.
@@ -68,12 +77,12 @@ def curves(
         if len(seeds) > 1:
             for frames, values in lines:
                 axes.plot(frames, values, color=line.get_color(), alpha=0.3, linewidth=0.8)
-    if reference is not None:
-        label, frames, mean, std = reference
-        shown = frames <= max(furthest, frames[0])
-        middle = frames[shown] - 5e5  # A published point is the mean over the million frames that end there.
-        style: dict[str, Any] = {"color": "black", "marker": "o", "capsize": 3, "linewidth": 1}
-        axes.errorbar(middle, mean[shown], std[shown], label=label, **style)
+    if published is not None:
+        label, curve = published
+        shown = curve.frames <= max(furthest, curve.frames[0])
+        middle = curve.frames[shown] - 5e5  # A point is the mean over the million frames that end there.
+        axes.fill_between(middle, curve.low[shown], curve.high[shown], color="black", alpha=0.15, linewidth=0)
+        axes.plot(middle, curve.mean[shown], color="black", marker="o", linewidth=1, label=label)
     axes.set(xlabel="environment frames", ylabel="training return", title=title)
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter())
     axes.grid(alpha=0.3)

@@ -106,14 +106,14 @@ def updates_of(agent: Agent, memory: Memory) -> Callable:
 
     def run(learner: LearnerState, memory_state: Any, key: jax.Array, count: Array) -> tuple:
         def body(index: jax.Array, carry: tuple) -> tuple:
-            *state, total = carry
-            *state, metrics = update(*state, jax.random.fold_in(key, index))
-            return *state, jax.tree.map(jnp.add, total, metrics)
+            learner, memory_state, total = carry
+            learner, memory_state, metrics = update(learner, memory_state, jax.random.fold_in(key, index))
+            return learner, memory_state, jax.tree.map(jnp.add, total, metrics)
 
         *_, like = jax.eval_shape(update, learner, memory_state, key)
         start = (learner, memory_state, zeros_of(like))
-        *state, total = jax.lax.fori_loop(0, count, body, start)
-        return *state, jax.tree.map(lambda x: x / count, total)
+        learner, memory_state, total = jax.lax.fori_loop(0, count, body, start)
+        return learner, memory_state, jax.tree.map(lambda x: x / count, total)
 
     return run
 
