@@ -1,4 +1,4 @@
-"""The front door: `valuelearn train | resume | evaluate | plot | reproduce | support`.
+"""The front door: `valuelearn train | resume | evaluate | plot | reproduce | ablate | support`.
 
 Everything heavy is imported inside the commands, so that `--help` answers at once.
 """
@@ -100,6 +100,23 @@ def reproduce(
     good = reproduce.reproduce(env_id, agent, million_frames, seed, tolerance, folder, sys.argv, typer.echo)
     typer.echo(f"wrote {folder}")
     raise typer.Exit(not good)
+
+
+@app.command()
+def ablate(
+    study: Annotated[Path, typer.Argument(help="A YAML file, such as benchmarks/studies/smoke.yaml.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Values over the study's.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; runs/NAME if not given.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Trials that run at once.")] = 1,
+) -> None:
+    """Change one thing, over seeds and tasks, and say whether it made a difference."""
+    from benchmarks import ablate
+
+    folder = out or Path("runs") / study.stem
+    ablate.ablate(study, overrides or [], folder, jobs, typer.echo)
+    typer.echo(f"wrote {folder}")
 
 
 @app.command()

@@ -142,7 +142,7 @@ class Offsets(NamedTuple):
     compile_seconds: float = 0.0
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write a file that is there whole or not at all."""
     draft = path.with_name(f".{path.name}")
     draft.write_text(text)
@@ -158,7 +158,7 @@ def make_folder(path: Path, config: str) -> None:
     check_new_folder(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        _write(path / "config.yaml", config)
+        write_whole(path / "config.yaml", config)
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from None
 
@@ -191,7 +191,7 @@ class RunFolder:
             earlier = json.loads(file.read_text()) if sitting["from_env_frames"] else []
         except ValueError:
             raise RunFolderError(f"{file}: this is not the list of versions that a run writes") from None
-        _write(file, json.dumps([*earlier, sitting], indent=1))
+        write_whole(file, json.dumps([*earlier, sitting], indent=1))
 
     def metrics(self, row: Mapping[str, float]) -> None:
         """One row of what the seed determines."""
@@ -233,23 +233,38 @@ def read_metrics(run: Path) -> dict[str, np.ndarray]:
     Raises:
         RunFolderError: where the file is missing, or a line of it is not what `RunFolder` writes.
     """
-    path = run / "metrics.csv"
+    return _read(run, "metrics.csv", METRICS, _ALWAYS_KNOWN)
+
+
+def read_timing(run: Path) -> dict[str, np.ndarray]:
+    """The columns of a run's `timing.csv`, f64[rows] each.
+
+    Raises:
+        RunFolderError: as `read_metrics`.
+    """
+    return _read(run, "timing.csv", TIMING, TIMING)
+
+
+def _read(run: Path, name: str, wanted: tuple[str, ...], known: tuple[str, ...]) -> dict[str, np.ndarray]:
+    path = run / name
     try:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
     except OSError as error:
-        raise RunFolderError(f"{run}: this is not a run folder ({path.name}: {error.strerror})") from None
+        raise RunFolderError(f"{run}: this is not a run folder ({name}: {error.strerror})") from None
     except (ValueError, csv.Error):
-        raise RunFolderError(f"{path}: this is not a table of metrics, but something else") from None
-    columns: dict[str, np.ndarray] = {name: np.full(len(rows), np.nan) for name in METRICS}
+        raise RunFolderError(f"{path}: this is not a table of {path.stem}, but something else") from None
+    columns: dict[str, np.ndarray] = {column: np.full(len(rows), np.nan) for column in wanted}
     for index, row in enumerate(rows):
-        for name, column in columns.items():
+        for column, values in columns.items():
             try:
-                if row[name] != "" or name in _ALWAYS_KNOWN:
-                    column[index] = float(row[name])
+                if row[column] != "" or column in known:
+                    values[index] = float(row[column])
             except (KeyError, TypeError, ValueError):
                 place = f"{path}, line {index + 2}"
-                raise RunFolderError(f"{place}: {name} is {row.get(name)!r}; a number is wanted") from None
+                raise RunFolderError(
+                    f"{place}: {column} is {row.get(column)!r}; a number is wanted"
+                ) from None
     return columns
 
 

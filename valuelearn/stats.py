@@ -111,6 +111,6 @@ def interval(
     return Interval(float(statistic(*matrices)), float(low), float(high))
 
 
-def human_normalised(raw: np.ndarray, random: float, human: float) -> np.ndarray:
+def human_normalised(raw: np.ndarray, random: float | np.ndarray, human: float | np.ndarray) -> np.ndarray:
     """Scores on the scale where random play is 0 and a human is 1 (Mnih et al., 2015)."""
     return (raw - random) / (human - random)

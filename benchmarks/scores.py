@@ -1,0 +1,166 @@
+"""The scores of a study's trials, seed by seed, and what they say together."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.study import Settings, StudyConfig, Trial
+from valuelearn import logs, stats
+from valuelearn.errors import UserError
+
+_LAST = 0.1  # Share of a run's frames over which the final return is the mean.
+_HUMAN = Path(__file__).parent / "reference" / "atari_random_human.csv"
+
+
+class Score(NamedTuple):
+    """What one seed reached."""
+
+    method: Settings
+    tuned: Settings
+    env_id: str
+    seed: int
+    final_return: float  # Mean training return over the last tenth of the frames.
+    area: float  # Mean height of the learning curve.
+    clipped: float  # Share of target mass beyond the support in the last tenth; NaN where there is none.
+    seconds: float  # Of the trial's wall clock, compilation aside; seeds that ran at once share it.
+
+
+def name(method: Settings) -> str:
+    """A method in a table."""
+    return ", ".join(value.strip('"') for _, value in method) or "all"
+
+
+def collect(trials: Sequence[Trial]) -> list[Score]:
+    """The scores of finished trials.
+
+    Raises:
+        UserError: where no episode ended in the last tenth of a run.
+    """
+    return [score for trial in trials for score in _of(trial)]
+
+
+def _of(trial: Trial) -> Iterator[Score]:
+    metrics, timing = logs.read_metrics(trial.folder), logs.read_timing(trial.folder)
+    seconds = float(timing["wall_seconds"][-1] - timing["compile_seconds"].sum())
+    last_frame = metrics["env_frames"].max()
+    for seed in np.unique(metrics["seed"]):
+        ended = (metrics["seed"] == seed) & (metrics["episodes"] > 0)
+        late = ended & (metrics["env_frames"] > (1 - _LAST) * last_frame)
+        if not late.any():
+            raise UserError(
+                f"{trial.folder}: no episode ended in its last tenth, which the score is the mean of"
+            )
+        final = np.average(metrics["episode_return"][late], weights=metrics["episodes"][late])
+        frames, returns = metrics["env_frames"][ended], metrics["episode_return"][ended]
+        area = stats.area_under_curve(frames, returns) if len(frames) > 1 else returns[0]
+        clipped = np.mean(metrics["clipped_below"][late] + metrics["clipped_above"][late])
+        found = (int(seed), float(final), float(area), float(clipped), seconds)
+        yield Score(trial.method, trial.tuned, trial.env_id, *found)
+
+
+def write(file: Path, table: Sequence[Score], tuning: Sequence[Score]) -> None:
+    """A row for each seed of each trial; those of the tuning last."""
+    keys = [key for key, _ in (*table[0].method, *table[0].tuned)]
+    rows = [_row("reported", score) for score in table] + [_row("tuning", score) for score in tuning]
+    text = io.StringIO()
+    csv.writer(text).writerows([("use", *keys, *Score._fields[2:]), *rows])
+    logs.write_whole(file, text.getvalue())
+
+
+def _row(use: str, score: Score) -> list[Any]:
+    settings = [value.strip('"') for _, value in (*score.method, *score.tuned)]
+    # NaN, which is not equal to itself, is an empty cell.
+    return [use, *settings, *("" if cell != cell else cell for cell in score[2:])]
+
+
+Key = Callable[[Score], Any]
+
+
+def _method(score: Score) -> Any:
+    return score.method
+
+
+def _matrices(table: Sequence[Score], key: Key = _method) -> dict[Any, np.ndarray]:
+    """Final returns f64[R, T] of each method, the tasks in the order in which they come."""
+    tasks = list(dict.fromkeys(score.env_id for score in table))
+    found = {}
+    for one in dict.fromkeys(map(key, table)):
+        own = [score for score in table if key(score) == one]
+        found[one] = np.array([[s.final_return for s in own if s.env_id == task] for task in tasks]).T
+    return found
+
+
+def best(table: Sequence[Score]) -> dict[Settings, Settings]:
+    """Each method's value of the tuned key with the highest interquartile mean.
+
+    Returns on a task are divided by their mean over the whole grid, so that no task counts for more.
+    """
+    matrices = _matrices(table, lambda score: (score.method, score.tuned))
+    scale = np.abs(np.mean([matrix.mean(0) for matrix in matrices.values()], axis=0))
+    scale = np.where(scale > 0, scale, 1.0)
+    middles = {both: float(stats.interquartile_mean(matrix / scale)) for both, matrix in matrices.items()}
+    ascending = sorted(middles, key=lambda both: middles[both])
+    return dict(ascending)  # Of the pairs (method, value) the last, which is the best, stays.
+
+
+def normalised(study: StudyConfig, table: Sequence[Score]) -> tuple[str, dict[Settings, np.ndarray]]:
+    """Scores f64[R, T] in a unit that the tasks have in common, and that unit.
+
+    One task keeps its returns. Atari games are human-normalised where all of them have published human
+    scores; other tasks are divided by the mean return there of the baseline, or of the first method.
+    """
+    matrices = _matrices(table)
+    tasks = list(dict.fromkeys(score.env_id for score in table))
+    if len(tasks) == 1:
+        return "return", matrices
+    if (published := _human_scores(tasks)) is not None:
+        found = {method: stats.human_normalised(matrix, *published) for method, matrix in matrices.items()}
+        return "human-normalised return", found
+    first = next(iter(matrices))
+    base = study.baseline_of(first) or first
+    scale = np.abs(matrices[base].mean(0))
+    if not scale.all():
+        task = tasks[int(np.argmin(scale))]
+        raise UserError(
+            f"{task}: the mean return of {name(base)} is 0 there, so there is no unit to compare in"
+        )
+    unit = f"return in units of that of {name(base)}"
+    return unit, {method: matrix / scale for method, matrix in matrices.items()}
+
+
+def _human_scores(tasks: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Random and human scores f64[T] of Atari games, where all of them are published."""
+    with _HUMAN.open(newline="") as file:
+        rows = {f"atari/{row['game']}": (row["random"], row["human"]) for row in csv.DictReader(file)}
+    if not set(tasks) <= set(rows):
+        return None
+    random, human = np.array([rows[task] for task in tasks], float).T
+    return random, human
+
+
+def summary(study: StudyConfig, table: Sequence[Score]) -> Iterator[str]:
+    """The study's findings, line by line."""
+    unit, matrices = normalised(study, table)
+    runs, tasks = next(iter(matrices.values())).shape
+    yield f"{study.title}: final {unit}, {runs} seeds x {tasks} tasks, interquartile mean and 95 % interval"
+    width = max(map(len, map(name, matrices)))
+    for method in matrices:
+        yield f"{name(method):{width}}  {_line(study, method, matrices)}"
+    if runs < stats.LEAST_RUNS:
+        yield f"no interval: it needs {stats.LEAST_RUNS} seeds or more, as fewer say nothing of their spread"
+
+
+def _line(study: StudyConfig, method: Settings, matrices: Mapping[Settings, np.ndarray]) -> str:
+    matrix, base = matrices[method], study.baseline_of(method)
+    if len(matrix) < stats.LEAST_RUNS:
+        return f"{float(stats.interquartile_mean(matrix)):8.3f}"
+    point, low, high = stats.interval(stats.interquartile_mean, matrix)
+    text = f"{point:8.3f}  [{low:.3f}, {high:.3f}]"
+    if base is None:
+        return text
+    point, low, high = stats.interval(stats.probability_of_improvement, matrix, matrices[base])
+    return f"{text}  better than {name(base)} with probability {point:.2f} [{low:.2f}, {high:.2f}]"
