@@ -5,6 +5,7 @@ resumed, and only what is missing runs.
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,7 +20,8 @@ import rich.table
 
 from agents import experiment
 from benchmarks import scores
-from benchmarks.study import StudyConfig, Trial, trials, tuning_trials
+from benchmarks.scores import Score
+from benchmarks.study import Settings, StudyConfig, Trial, trials, tuning_trials
 from valuelearn import config, logs, signals
 from valuelearn.errors import Interrupted, UserError
 
@@ -46,7 +48,16 @@ class _Running(NamedTuple):
         self.log.close()
 
 
-def ablate(path: Path, arguments: list[str], out: Path, jobs: int, say: Say) -> None:
+class Finished(NamedTuple):
+    """A study, and what came of it."""
+
+    study: StudyConfig
+    trials: list[Trial]
+    table: list[Score]
+    tuning: list[Score]
+
+
+def ablate(path: Path, arguments: list[str], out: Path, jobs: int, command: list[str], say: Say) -> None:
     """Run what is missing of the study in `path`, with `key=value` over its values, into `out`.
 
     Raises:
@@ -55,18 +66,49 @@ def ablate(path: Path, arguments: list[str], out: Path, jobs: int, say: Say) -> 
         Interrupted: after Ctrl-C or SIGTERM.
     """
     study = config.load(StudyConfig, path, arguments)
+    shared = (path.parent / study.config).resolve()
+    study = study.model_copy(update={"config": str(shared)})  # The study's copy in `out` has no siblings.
     grid = tuning_trials(study, path, out)
-    _run(path, grid, jobs, say)
-    tuning = scores.collect(grid)
-    best = scores.best(tuning) if tuning else {}
+    for trial in grid or trials(study, path, out, {}):
+        _check(path, trial)
+    out.mkdir(parents=True, exist_ok=True)
+    logs.write_whole(out / "study.yaml", config.dump(study))
+    logs.write_whole(out / "command.txt", shlex.join(command) + "\n")
+    _run(grid, jobs, say)
+    best = _best(grid)
     for method, value in best.items():
         say(f"{scores.name(method)}: the best is {', '.join(map('='.join, value))}")
     chosen = trials(study, path, out, best)
-    _run(path, chosen, jobs, say)
-    table = scores.collect(chosen)
-    scores.write(out / "scores.csv", table, tuning)
-    for line in scores.summary(study, table):
+    for trial in chosen:
+        _check(path, trial)
+    _run(chosen, jobs, say)
+    done = load_finished(out)
+    scores.write(out / "scores.csv", done.table, done.tuning)
+    for line in scores.summary(study, done.table):
         say(line)
+
+
+def load_finished(out: Path) -> Finished:
+    """The study in `out`.
+
+    Raises:
+        StudyError: where there is none, or one with trials missing.
+    """
+    path = out / "study.yaml"
+    if not path.is_file():
+        raise StudyError(f"{out}: this is not the folder of a study: it has no study.yaml")
+    study = config.load(StudyConfig, path)
+    grid = tuning_trials(study, path, out)
+    found = trials(study, path, out, _best(grid)) if all(map(_finished, grid)) else []
+    missing = [trial for trial in grid + found if not _finished(trial)]
+    if missing:
+        count = f"{len(missing)} trials are not finished"
+        raise StudyError(f"{out}: {count}; go on with: {(out / 'command.txt').read_text().strip()}")
+    return Finished(study, found, scores.collect(found), scores.collect(grid))
+
+
+def _best(grid: list[Trial]) -> dict[Settings, Settings]:
+    return scores.best(scores.collect(grid)) if grid else {}
 
 
 def _check(path: Path, trial: Trial) -> None:
@@ -105,10 +147,8 @@ def _start(trial: Trial) -> _Running:
     return _Running(trial, process, log)
 
 
-def _run(path: Path, all_trials: list[Trial], jobs: int, say: Say) -> None:
+def _run(all_trials: list[Trial], jobs: int, say: Say) -> None:
     """Run the trials that are not finished."""
-    for trial in all_trials:
-        _check(path, trial)
     waiting = [trial for trial in all_trials if not _finished(trial)]
     running: list[_Running] = []
     failed: list[Trial] = []

@@ -11,7 +11,9 @@ import numpy as np
 from benchmarks.study import Settings, StudyConfig, Trial
 from valuelearn import logs, stats
 from valuelearn.errors import UserError
+from valuelearn.stats import Interval
 
+TOO_FEW = f"no interval: it needs {stats.LEAST_RUNS} seeds or more, as fewer say nothing of their spread"
 _LAST = 0.1  # Share of a run's frames over which the final return is the mean.
 _HUMAN = Path(__file__).parent / "reference" / "atari_random_human.csv"
 
@@ -26,7 +28,8 @@ class Score(NamedTuple):
     final_return: float  # Mean training return over the last tenth of the frames.
     area: float  # Mean height of the learning curve.
     clipped: float  # Share of target mass beyond the support in the last tenth; NaN where there is none.
-    seconds: float  # Of the trial's wall clock, compilation aside; seeds that ran at once share it.
+    updates: int
+    seconds: float  # Wall clock, compilation aside; seeds that ran at once share theirs equally.
 
 
 def name(method: Settings) -> str:
@@ -45,21 +48,27 @@ def collect(trials: Sequence[Trial]) -> list[Score]:
 
 def _of(trial: Trial) -> Iterator[Score]:
     metrics, timing = logs.read_metrics(trial.folder), logs.read_timing(trial.folder)
-    seconds = float(timing["wall_seconds"][-1] - timing["compile_seconds"].sum())
+    seeds = np.unique(metrics["seed"])
+    seconds = float(timing["wall_seconds"][-1] - timing["compile_seconds"].sum()) / len(seeds)
     last_frame = metrics["env_frames"].max()
-    for seed in np.unique(metrics["seed"]):
-        ended = (metrics["seed"] == seed) & (metrics["episodes"] > 0)
-        late = ended & (metrics["env_frames"] > (1 - _LAST) * last_frame)
-        if not late.any():
-            raise UserError(
-                f"{trial.folder}: no episode ended in its last tenth, which the score is the mean of"
-            )
-        final = np.average(metrics["episode_return"][late], weights=metrics["episodes"][late])
-        frames, returns = metrics["env_frames"][ended], metrics["episode_return"][ended]
+    for seed in seeds:
+        frames, returns = curve(metrics, seed)
+        late = (metrics["seed"] == seed) & (metrics["env_frames"] > (1 - _LAST) * last_frame)
+        episodes = metrics["episodes"][late]
+        if not episodes.sum():
+            raise UserError(f"{trial.folder}: no episode ended in its last tenth, where the score is taken")
+        final = np.average(np.nan_to_num(metrics["episode_return"][late]), weights=episodes)
         area = stats.area_under_curve(frames, returns) if len(frames) > 1 else returns[0]
         clipped = np.mean(metrics["clipped_below"][late] + metrics["clipped_above"][late])
-        found = (int(seed), float(final), float(area), float(clipped), seconds)
+        updates = int(metrics["updates"][late].max())
+        found = (int(seed), float(final), float(area), float(clipped), updates, seconds)
         yield Score(trial.method, trial.tuned, trial.env_id, *found)
+
+
+def curve(metrics: Mapping[str, np.ndarray], seed: float) -> tuple[np.ndarray, np.ndarray]:
+    """Frames and mean training returns f64[K] of a seed's rows in which an episode ended."""
+    ended = (metrics["seed"] == seed) & (metrics["episodes"] > 0)
+    return metrics["env_frames"][ended], metrics["episode_return"][ended]
 
 
 def write(file: Path, table: Sequence[Score], tuning: Sequence[Score]) -> None:
@@ -77,6 +86,11 @@ def _row(use: str, score: Score) -> list[Any]:
     return [use, *settings, *("" if cell != cell else cell for cell in score[2:])]
 
 
+def tasks(table: Sequence[Score]) -> list[str]:
+    """The tasks, in the order in which they come."""
+    return list(dict.fromkeys(score.env_id for score in table))
+
+
 Key = Callable[[Score], Any]
 
 
@@ -86,11 +100,10 @@ def _method(score: Score) -> Any:
 
 def _matrices(table: Sequence[Score], key: Key = _method) -> dict[Any, np.ndarray]:
     """Final returns f64[R, T] of each method, the tasks in the order in which they come."""
-    tasks = list(dict.fromkeys(score.env_id for score in table))
     found = {}
     for one in dict.fromkeys(map(key, table)):
         own = [score for score in table if key(score) == one]
-        found[one] = np.array([[s.final_return for s in own if s.env_id == task] for task in tasks]).T
+        found[one] = np.array([[s.final_return for s in own if s.env_id == task] for task in tasks(table)]).T
     return found
 
 
@@ -114,53 +127,66 @@ def normalised(study: StudyConfig, table: Sequence[Score]) -> tuple[str, dict[Se
     scores; other tasks are divided by the mean return there of the baseline, or of the first method.
     """
     matrices = _matrices(table)
-    tasks = list(dict.fromkeys(score.env_id for score in table))
-    if len(tasks) == 1:
+    names = tasks(table)
+    if len(names) == 1:
         return "return", matrices
-    if (published := _human_scores(tasks)) is not None:
+    if (published := _human_scores(names)) is not None:
         found = {method: stats.human_normalised(matrix, *published) for method, matrix in matrices.items()}
         return "human-normalised return", found
     first = next(iter(matrices))
     base = study.baseline_of(first) or first
     scale = np.abs(matrices[base].mean(0))
     if not scale.all():
-        task = tasks[int(np.argmin(scale))]
+        task = names[int(np.argmin(scale))]
         raise UserError(
             f"{task}: the mean return of {name(base)} is 0 there, so there is no unit to compare in"
         )
-    unit = f"return in units of that of {name(base)}"
+    unit = f"return divided by the mean of {name(base)}"
     return unit, {method: matrix / scale for method, matrix in matrices.items()}
 
 
-def _human_scores(tasks: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
+def _human_scores(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
     """Random and human scores f64[T] of Atari games, where all of them are published."""
     with _HUMAN.open(newline="") as file:
         rows = {f"atari/{row['game']}": (row["random"], row["human"]) for row in csv.DictReader(file)}
-    if not set(tasks) <= set(rows):
+    if not set(names) <= set(rows):
         return None
-    random, human = np.array([rows[task] for task in tasks], float).T
+    random, human = np.array([rows[name] for name in names], float).T
     return random, human
+
+
+def interval(matrix: np.ndarray) -> Interval:
+    """The interquartile mean of scores f64[R, T]; its ends are NaN where there are too few runs."""
+    if len(matrix) < stats.LEAST_RUNS:
+        return Interval(float(stats.interquartile_mean(matrix)), np.nan, np.nan)
+    return stats.interval(stats.interquartile_mean, matrix)
+
+
+def improvement(
+    study: StudyConfig, method: Settings, matrices: Mapping[Settings, np.ndarray]
+) -> Interval | None:
+    """How probably a method beats its baseline; None where it has none, or too few runs."""
+    base = study.baseline_of(method)
+    if base is None or len(matrices[method]) < stats.LEAST_RUNS:
+        return None
+    return stats.interval(stats.probability_of_improvement, matrices[method], matrices[base])
 
 
 def summary(study: StudyConfig, table: Sequence[Score]) -> Iterator[str]:
     """The study's findings, line by line."""
     unit, matrices = normalised(study, table)
-    runs, tasks = next(iter(matrices.values())).shape
-    yield f"{study.title}: final {unit}, {runs} seeds x {tasks} tasks, interquartile mean and 95 % interval"
+    runs, columns = next(iter(matrices.values())).shape
+    yield f"{study.title}: final {unit}, {runs} seeds x {columns} tasks, interquartile mean and 95 % interval"
     width = max(map(len, map(name, matrices)))
-    for method in matrices:
-        yield f"{name(method):{width}}  {_line(study, method, matrices)}"
+    for method, matrix in matrices.items():
+        found, better = interval(matrix), improvement(study, method, matrices)
+        line = f"{name(method):{width}}  {found.point:8.3f}"
+        if not np.isnan(found.low):
+            line += f"  [{found.low:.3f}, {found.high:.3f}]"
+        if better is not None:
+            base = name(study.baseline_of(method) or method)
+            chance = f"{better.point:.2f} [{better.low:.2f}, {better.high:.2f}]"
+            line += f"  better than {base} with probability {chance}"
+        yield line
     if runs < stats.LEAST_RUNS:
-        yield f"no interval: it needs {stats.LEAST_RUNS} seeds or more, as fewer say nothing of their spread"
-
-
-def _line(study: StudyConfig, method: Settings, matrices: Mapping[Settings, np.ndarray]) -> str:
-    matrix, base = matrices[method], study.baseline_of(method)
-    if len(matrix) < stats.LEAST_RUNS:
-        return f"{float(stats.interquartile_mean(matrix)):8.3f}"
-    point, low, high = stats.interval(stats.interquartile_mean, matrix)
-    text = f"{point:8.3f}  [{low:.3f}, {high:.3f}]"
-    if base is None:
-        return text
-    point, low, high = stats.interval(stats.probability_of_improvement, matrix, matrices[base])
-    return f"{text}  better than {name(base)} with probability {point:.2f} [{low:.2f}, {high:.2f}]"
+        yield TOO_FEW

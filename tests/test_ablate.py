@@ -94,7 +94,7 @@ def test_tuning_has_seeds_of_its_own(tiny, tmp_path):
 )
 def test_a_mistake_is_told_before_anything_runs(tiny, tmp_path, argument, reason):
     with pytest.raises(UserError) as error:
-        ablate.ablate(tiny, [argument], tmp_path / "out", 1, print)
+        ablate.ablate(tiny, [argument], tmp_path / "out", 1, [], print)
     assert reason in str(error.value)
     assert not (tmp_path / "out").exists()
 
@@ -127,7 +127,7 @@ def rows(file):
 
 def test_a_killed_study_goes_on_and_comes_to_the_same(tiny, tmp_path, capfd):
     said = []
-    ablate.ablate(tiny, [], tmp_path / "whole", 2, said.append)
+    ablate.ablate(tiny, [], tmp_path / "whole", 2, ["valuelearn", "ablate"], said.append)
     assert "3 seeds x 1 tasks" in said[-3] and "better than mse with probability" in said[-1]
     whole = rows(tmp_path / "whole/scores.csv")
     assert [(r["agent.head"], r["seed"]) for r in whole] == [
@@ -149,12 +149,12 @@ def test_a_killed_study_goes_on_and_comes_to_the_same(tiny, tmp_path, capfd):
         time.sleep(1.0)
     assert not (second / "curve.png").exists()
     before = (out / "trials/agent.head=mse/probe-termination/seeds-0-to-2/curve.png").stat().st_mtime_ns
-    ablate.ablate(tiny, [], out, 1, said.append)
+    ablate.ablate(tiny, [], out, 1, [], said.append)
     assert rows(out / "scores.csv") == whole
     first = out / "trials/agent.head=mse/probe-termination/seeds-0-to-2"
     assert (first / "curve.png").stat().st_mtime_ns == before  # What was finished is kept.
     with pytest.raises(ablate.StudyError, match="it holds another run, as the study was changed"):
-        ablate.ablate(tiny, ["overrides={agent.gamma: 0.5}"], out, 1, print)
+        ablate.ablate(tiny, ["overrides={agent.gamma: 0.5}"], out, 1, [], print)
 
 
 def test_a_trial_that_fails(tiny, tmp_path):
@@ -163,14 +163,14 @@ def test_a_trial_that_fails(tiny, tmp_path):
     blocked.mkdir(parents=True)
     (blocked / "something").touch()
     with pytest.raises(ablate.StudyError, match=r"1 of 2 trials failed.*exists already"):
-        ablate.ablate(tiny, [], tmp_path / "out", 1, print)
+        ablate.ablate(tiny, [], tmp_path / "out", 1, [], print)
     assert (tmp_path / "out/trials/agent.head=hl_gauss/probe-termination/seeds-0-to-2/curve.png").exists()
 
 
 def table(returns, tasks):
     """Scores of methods a, b, ...: returns[method][seed][task]."""
     return [
-        Score((("m", json.dumps(name)),), (), task, seed, float(value), 0.0, float("nan"), 1.0)
+        Score((("m", json.dumps(name)),), (), task, seed, float(value), 0.0, float("nan"), 9, 1.0)
         for name, method in returns.items()
         for seed, row in enumerate(method)
         for task, value in zip(tasks, row, strict=True)
@@ -185,7 +185,7 @@ def test_units():
     returns = {"a": [[1, 10], [3, 30]], "b": [[4, 40], [4, 40]]}
     a, b = compared().methods()
     unit, found = scores.normalised(compared(), table(returns, ["x", "y"]))
-    assert unit == "return in units of that of a"
+    assert unit == "return divided by the mean of a"
     np.testing.assert_allclose(found[b], [[2, 2], [2, 2]])
     unit, found = scores.normalised(
         compared(), table({k: np.array(v)[:, :1] for k, v in returns.items()}, ["x"])

@@ -1,4 +1,4 @@
-"""The front door: `valuelearn train | resume | evaluate | plot | reproduce | ablate | support`.
+"""The front door: `valuelearn train | resume | evaluate | plot | reproduce | ablate | report | support`.
 
 Everything heavy is imported inside the commands, so that `--help` answers at once.
 """
@@ -115,8 +115,16 @@ def ablate(
     from benchmarks import ablate
 
     folder = out or Path("runs") / study.stem
-    ablate.ablate(study, overrides or [], folder, jobs, typer.echo)
+    ablate.ablate(study, overrides or [], folder, jobs, sys.argv, typer.echo)
     typer.echo(f"wrote {folder}")
+
+
+@app.command()
+def report(study: Annotated[Path, typer.Argument(help="A folder that `ablate` wrote.")]) -> None:
+    """Write a page on a finished study: curves, scores with intervals, cost, and how it was made."""
+    from benchmarks import report
+
+    typer.echo(f"wrote {report.report(study)}")
 
 
 @app.command()
