@@ -11,6 +11,7 @@ import scipy.stats
 from valuelearn import stats
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "hl_gauss.json").read_text())["statistics"]
+RLIABLE = json.loads((Path(__file__).parent / "vectors" / "rliable.json").read_text())
 HUMAN = Path(__file__).parent.parent / "benchmarks" / "reference" / "atari_random_human.csv"
 X, Y = (np.asarray(VECTORS[name]) for name in ("scores_runs_x_tasks", "scores_y"))
 POINTS = {
@@ -53,6 +54,40 @@ def test_against_scipy(shape):
         for task in range(shape[1])
     ]
     np.testing.assert_allclose(stats.probability_of_improvement(x, y), np.mean(shares), rtol=1e-12)
+
+
+def redrawn(matrices, replications):
+    """The matrices with the runs that rliable draws: one choice a matrix and replication, in this order."""
+    drawn = [[] for _ in matrices]
+    for _ in range(replications):
+        for batch, matrix in zip(drawn, matrices, strict=True):
+            index = np.random.choice(len(matrix), matrix.shape, replace=True)
+            batch.append(np.take_along_axis(matrix, index, 0))
+    return [np.stack(batch) for batch in drawn]
+
+
+@pytest.mark.parametrize("case", RLIABLE["cases"], ids=lambda case: f"seed {case['seed']}")
+def test_against_rliable(case):
+    """With its draws to rounding; with ours within three standard errors of the ends of its intervals."""
+    scores, baseline = np.asarray(case["scores"]), np.asarray(case["baseline"])
+    for name, statistic, matrices in (
+        ("iqm", stats.interquartile_mean, (scores,)),
+        ("probability_of_improvement", stats.probability_of_improvement, (scores, baseline)),
+    ):
+        wanted = case[name]
+        np.testing.assert_allclose(statistic(*matrices), wanted["point"], rtol=1e-12)
+        np.random.seed(case["seed"])
+        values = statistic(*redrawn(matrices, RLIABLE["replications"]))
+        np.testing.assert_allclose(np.quantile(values, [0.025, 0.975]), wanted["interval"], rtol=1e-12)
+        ours = stats.interval(statistic, *matrices)
+        # A quantile's standard error is that of its level, over the density there.
+        for end, theirs, level in (
+            (ours.low, wanted["interval"][0], 0.025),
+            (ours.high, wanted["interval"][1], 0.975),
+        ):
+            error = 3 * (level * (1 - level) / RLIABLE["replications"]) ** 0.5
+            low, high = np.quantile(values, [max(level - error, 0), min(level + error, 1)])
+            assert low <= end <= high, (name, theirs)
 
 
 def test_a_batch_is_its_parts():
