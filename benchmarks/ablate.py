@@ -4,15 +4,11 @@ Stopped or killed anywhere, the same command goes on: finished trials are kept, 
 resumed, and only what is missing runs.
 """
 
-import os
 import shlex
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import rich.console
 import rich.live
@@ -22,6 +18,7 @@ from agents import experiment
 from benchmarks import scores
 from benchmarks.scores import Score
 from benchmarks.study import Settings, StudyConfig, Trial, trials, tuning_trials
+from benchmarks.workers import Job, workers
 from valuelearn import config, logs, signals
 from valuelearn.errors import Interrupted, UserError
 
@@ -32,20 +29,6 @@ Say = Callable[[str], None]
 
 class StudyError(UserError):
     """A study whose trials did not all succeed."""
-
-
-class _Running(NamedTuple):
-    """A trial under way."""
-
-    trial: Trial
-    process: subprocess.Popen
-    log: IO[str]
-
-    def close(self) -> None:
-        """Let go of what is ours of it."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.log.close()
 
 
 class Finished(NamedTuple):
@@ -74,14 +57,14 @@ def ablate(path: Path, arguments: list[str], out: Path, jobs: int, command: list
     out.mkdir(parents=True, exist_ok=True)
     logs.write_whole(out / "study.yaml", config.dump(study))
     logs.write_whole(out / "command.txt", shlex.join(command) + "\n")
-    _run(grid, jobs, say)
+    _run(study, grid, jobs, say)
     best = _best(grid)
     for method, value in best.items():
         say(f"{scores.name(method)}: the best is {', '.join(map('='.join, value))}")
     chosen = trials(study, path, out, best)
     for trial in chosen:
         _check(path, trial)
-    _run(chosen, jobs, say)
+    _run(study, chosen, jobs, say)
     done = load_finished(out)
     scores.write(out / "scores.csv", done.table, done.tuning)
     for line in scores.summary(study, done.table):
@@ -99,8 +82,8 @@ def load_finished(out: Path) -> Finished:
         raise StudyError(f"{out}: this is not the folder of a study: it has no study.yaml")
     study = config.load(StudyConfig, path)
     grid = tuning_trials(study, path, out)
-    found = trials(study, path, out, _best(grid)) if all(map(_finished, grid)) else []
-    missing = [trial for trial in grid + found if not _finished(trial)]
+    found = trials(study, path, out, _best(grid)) if all(trial.finished() for trial in grid) else []
+    missing = [trial for trial in grid + found if not trial.finished()]
     if missing:
         count = f"{len(missing)} trials are not finished"
         raise StudyError(f"{out}: {count}; go on with: {(out / 'command.txt').read_text().strip()}")
@@ -117,100 +100,63 @@ def _check(path: Path, trial: Trial) -> None:
         wanted = trial.load()
     except config.ConfigError as error:
         raise config.ConfigError(f"{path}: {error}") from None
-    if _started(trial) and experiment.load_run(trial.folder) != wanted:
+    if trial.started() and experiment.load_run(trial.folder) != wanted:
         raise StudyError(
             f"{trial.folder}: it holds another run, as the study was changed; name another --out"
         )
 
 
-def _started(trial: Trial) -> bool:
-    return (trial.folder / "config.yaml").exists()
-
-
-def _finished(trial: Trial) -> bool:
-    return (trial.folder / "curve.png").exists()
-
-
-def _start(trial: Trial) -> _Running:
-    """The trial as a process of its own, which takes up what there is of it."""
-    trial.folder.parent.mkdir(parents=True, exist_ok=True)
-    new = (trial.config, *trial.arguments, "--run", trial.folder)
-    what = ("resume", trial.folder) if _started(trial) else ("train", *new)
-    log = trial.folder.with_name(f"{trial.folder.name}.log").open("a")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.trial", *map(str, what)],
-        stdin=subprocess.PIPE,  # Its end is ours: see `benchmarks.trial`.
-        stdout=log,
-        stderr=log,
-        start_new_session=True,  # Ctrl-C is ours alone; `_run` hands it on.
-    )
-    return _Running(trial, process, log)
-
-
-def _run(all_trials: list[Trial], jobs: int, say: Say) -> None:
+def _run(study: StudyConfig, all_trials: list[Trial], jobs: int, say: Say) -> None:
     """Run the trials that are not finished."""
-    waiting = [trial for trial in all_trials if not _finished(trial)]
-    running: list[_Running] = []
+    waiting = [trial for trial in all_trials if not trial.finished()]
+    running: dict[Trial, Job] = {}
     failed: list[Trial] = []
+    if not waiting:
+        return
     console = rich.console.Console(stderr=True)
     live = rich.live.Live(
         get_renderable=lambda: _table(all_trials, failed), console=console, auto_refresh=False
     )
-    with signals.stop_requests() as stopping:
+    with workers(study, jobs) as (most, start), signals.stop_requests() as stopping:
         if console.is_terminal:
             live.start()
         try:
             while waiting or running:
                 if stopping():
-                    _stop(running)
+                    for job in running.values():
+                        job.stop()
                     raise Interrupted("stopped; the same command goes on")
-                while waiting and len(running) < jobs:
-                    running.append(_start(waiting.pop(0)))
+                while waiting and len(running) < most:
+                    running[waiting[0]] = start(waiting[0])
+                    waiting.pop(0)
                 time.sleep(_POLL_SECONDS)
-                for ended in [one for one in running if one.process.poll() is not None]:
-                    running.remove(ended)
-                    ended.close()
-                    if ended.process.returncode:
-                        failed.append(ended.trial)
+                codes = {trial: job.poll() for trial, job in running.items()}
+                for trial in [trial for trial, code in codes.items() if code is not None]:
+                    del running[trial]
+                    failed += [trial] if codes[trial] else []
                     if not console.is_terminal:
-                        say(f"{ended.trial.folder}: {_state(ended.trial, failed)}")
+                        say(f"{trial.folder}: {_state(trial, failed)}")
                 live.refresh()
         finally:
-            _kill(running)
+            for job in running.values():
+                job.kill()
             live.stop()
     if failed:
-        first = failed[0].folder
-        log = first.with_name(f"{first.name}.log")
+        log = failed[0].log
         last = (log.read_text().strip() or "it said nothing").splitlines()[-1]
         raise StudyError(f"{len(failed)} of {len(all_trials)} trials failed; the first said in {log}: {last}")
 
 
-def _stop(running: Iterable[_Running]) -> None:
-    """Have every trial save and end."""
-    for one in running:
-        one.process.send_signal(signal.SIGINT)
-    for one in running:
-        one.process.wait()
-
-
-def _kill(running: Iterable[_Running]) -> None:
-    for one in running:
-        if one.process.poll() is None:
-            os.killpg(one.process.pid, signal.SIGKILL)
-            one.process.wait()
-        one.close()
-
-
 def _state(trial: Trial, failed: list[Trial]) -> str:
     """How far a trial has come, in words."""
-    if _finished(trial):
+    if trial.finished():
         return "finished"
     if trial in failed:
         return "failed"
     try:
         frames = logs.read_timing(trial.folder)["env_frames"]
     except logs.RunFolderError:  # There is no such table yet, or half a row.
-        return "starting" if _started(trial) else "waiting"
+        return "starting" if trial.started() else "waiting"
     return f"{int(frames[-1]):,} frames" if len(frames) else "starting"
 
 

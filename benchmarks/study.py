@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -51,6 +51,17 @@ class TuningConfig(Section):
     """The first of the tuning seeds."""
 
 
+class RayConfig(Section):
+    """What trials ask of a Ray cluster."""
+
+    address: str | None = None
+    """The cluster's, such as auto or ray://host:10001; none starts one on this machine."""
+    cpus: Annotated[float, Field(gt=0)] = 1.0
+    """Cores that a trial takes."""
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs that a trial takes."""
+
+
 class StudyConfig(Section):
     """A study."""
 
@@ -70,6 +81,10 @@ class StudyConfig(Section):
     """The first of the seeds."""
     tuning: TuningConfig | None = None
     """How each method's tuned key is chosen; none leaves it to the config."""
+    cluster: Literal["ray"] | None = None
+    """Where trials run; none for processes of this machine. Folders must be shared by all machines."""
+    ray: RayConfig = RayConfig()
+    """What they ask of a Ray cluster."""
 
     @model_validator(mode="after")
     def _sound(self) -> "StudyConfig":
@@ -123,6 +138,19 @@ class Trial(NamedTuple):
             ConfigError: for a mistake in the study's config, overrides or axes.
         """
         return config.load(ExperimentConfig, self.config, self.arguments)
+
+    @property
+    def log(self) -> Path:
+        """The file with what the run said."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    def started(self) -> bool:
+        """Whether there is something to resume."""
+        return (self.folder / "config.yaml").exists()
+
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return (self.folder / "curve.png").exists()
 
 
 def _name(settings: Settings) -> str:

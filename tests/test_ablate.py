@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -155,6 +158,47 @@ def test_a_killed_study_goes_on_and_comes_to_the_same(tiny, tmp_path, capfd):
     assert (first / "curve.png").stat().st_mtime_ns == before  # What was finished is kept.
     with pytest.raises(ablate.StudyError, match="it holds another run, as the study was changed"):
         ablate.ablate(tiny, ["overrides={agent.gamma: 0.5}"], out, 1, [], print)
+
+
+def parent_of(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def processes(*words):
+    """Those whose command line has all the words."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().decode()
+        except OSError:  # It has ended.
+            continue
+        if all(word in command for word in words):
+            yield int(folder.name)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")  # Ray's own.
+def test_a_lost_ray_worker_costs_nothing_but_time(tiny, tmp_path):
+    """Two workers; the one that trains HL-Gauss is killed once it has written something."""
+    pytest.importorskip("ray")
+    ablate.ablate(tiny, [], tmp_path / "alone", 2, [], print)
+    out = tmp_path / "ray"
+    trial = out / "trials/agent.head=hl_gauss/probe-termination/seeds-0-to-2"
+    lost = []
+
+    def lose_worker():
+        while not (trial / "timing.csv").exists():
+            time.sleep(0.05)
+        (pid,) = processes("benchmarks.trial", str(trial))
+        lost.append(parent_of(pid))
+        os.kill(lost[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=lose_worker)
+    thread.start()
+    ablate.ablate(tiny, ["cluster=ray"], out, 1, [], print)
+    thread.join()
+    assert lost
+    sittings = json.loads((trial / "versions.json").read_text())
+    assert sittings[-1]["command"][1] == "resume"  # What another worker did.
+    assert rows(out / "scores.csv") == rows(tmp_path / "alone/scores.csv")
 
 
 def test_a_trial_that_fails(tiny, tmp_path):
