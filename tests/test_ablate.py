@@ -159,35 +159,36 @@ def test_a_killed_study_goes_on_and_comes_to_the_same(tiny, tmp_path, capfd):
         ablate.ablate(tiny, ["overrides={agent.gamma: 0.5}"], out, 1, [], print)
 
 
-def parent_of(pid):
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
 def processes(*words):
-    """Those whose command line has all the words."""
+    """Those whose command line has all the words: the parent of each."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             command = (folder / "cmdline").read_bytes().decode()
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:  # It has ended.
             continue
         if all(word in command for word in words):
-            yield int(folder.name)
+            found[int(folder.name)] = parent
+    # What a process starts has its command line until it becomes another program.
+    return {pid: parent for pid, parent in found.items() if parent not in found}
 
 
 def test_a_lost_ray_worker_costs_nothing_but_time(tiny, tmp_path):
     """Two workers; the one that trains HL-Gauss is killed once it has written something."""
     pytest.importorskip("ray")
-    ablate.ablate(tiny, [], tmp_path / "alone", 2, [], print)
+    longer = "overrides.train.env_frames=20_000"  # Not to be over before the kill.
+    ablate.ablate(tiny, [longer], tmp_path / "alone", 2, [], print)
     out = tmp_path / "ray"
     trial = out / "trials/agent.head=hl_gauss/probe-termination/seeds-0-to-2"
     # A process of its own: Ray forks, for which there must be no JAX in it yet.
-    command = [sys.executable, "-m", "valuelearn", "ablate", tiny, "cluster=ray", "--out", out]
+    command = [sys.executable, "-m", "valuelearn", "ablate", tiny, longer, "cluster=ray", "--out", out]
     study = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (trial / "timing.csv").exists():
         assert study.poll() is None
         time.sleep(0.05)
-    (pid,) = processes("benchmarks.trial", str(trial))
-    os.kill(parent_of(pid), signal.SIGKILL)
+    (worker,) = processes("benchmarks.trial", str(trial)).values()
+    os.kill(worker, signal.SIGKILL)
     assert study.wait() == 0
     sittings = json.loads((trial / "versions.json").read_text())
     assert sittings[-1]["command"][1] == "resume"  # What another worker did.
