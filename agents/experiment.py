@@ -21,14 +21,19 @@ AGENTS = {"dqn": dqn, "pqn": pqn}  # By `agent.name`.
 
 
 class EnvConfig(Section):
-    """The environment; the Atari options default to Dopamine's protocol."""
+    """The environment; `atari/` games default to Dopamine's protocol, and they alone take the options after
+    `reward_noise`."""
 
     id: str = "minatar/breakout"
     """`minatar/<game>`, `classic/<name>`, `probe/<name>`, `atari/<game>` or `gym/<gymnasium id>`."""
     num_envs: Annotated[int, Field(gt=0, le=65_536)] = 1
     """Copies stepped together; at most 1,024 of environments outside the compiled loop."""
-    sticky_actions: Annotated[float, Field(ge=0, lt=1)] = 0.25
-    """Probability that an Atari game repeats the last action instead of the chosen one."""
+    sticky_actions: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Probability that the last action is repeated instead of the chosen one; none for what is usual: 0.25
+    in `atari/`, 0 elsewhere."""
+    reward_noise: tuple[float, float] | None = None
+    """Uniform noise between these two on every reward that is learnt from, in environments inside the
+    compiled loop; returns are reported without it."""
     noop_max: Annotated[int, Field(ge=0)] = 0
     """Most idle actions at the start of an Atari game."""
     life_loss_terminates: bool = False
@@ -45,17 +50,37 @@ class EnvConfig(Section):
         envs.check(id)
         return id
 
+    @model_validator(mode="after")
+    def _possible(self) -> "EnvConfig":
+        inside = envs.is_functional(self.id)
+        if self.reward_noise is not None:
+            if not inside:
+                reason = f"{self.id} runs outside the compiled loop, where rewards take no noise"
+                raise Misfit("reward_noise", self.reward_noise, reason, "id")
+            if self.reward_noise[0] > self.reward_noise[1]:
+                raise Misfit("reward_noise", self.reward_noise, "its lower end is wanted first")
+        if self.sticky_actions and not inside and not self.id.startswith("atari/"):
+            reason = f"{self.id} takes none; atari/ and environments inside the compiled loop do"
+            raise Misfit("sticky_actions", self.sticky_actions, reason, "id")
+        return self
+
     def make(self, num_envs: int | None = None) -> FunctionalEnv | HostEnv:
         """The environment, with another number of copies where given.
 
         Raises:
             Misfit: where it cannot be made here, or no agent here can play it.
         """
-        options = self.model_dump(exclude={"id", "num_envs"})
+        given = self.model_dump(exclude={"id", "num_envs", "reward_noise"}, exclude_none=True)
         try:
-            return envs.make(self.id, num_envs=num_envs or self.num_envs, atari=envs.AtariOptions(**options))
+            env = envs.make(self.id, num_envs=num_envs or self.num_envs, atari=envs.AtariOptions(**given))
         except envs.UnknownEnvironmentError as error:
             raise Misfit("env.id", self.id, str(error)) from error
+        if isinstance(env, FunctionalEnv):
+            if self.sticky_actions:
+                env = envs.sticky(env, self.sticky_actions)
+            if self.reward_noise is not None:
+                env = envs.noisy_rewards(env, *self.reward_noise)
+        return env
 
 
 class TrainConfig(Section):

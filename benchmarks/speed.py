@@ -1,14 +1,16 @@
 """Speed against other frameworks, on one machine in one run.
 
-    python -m benchmarks.speed atari | heads | classic [--rounds 3]
+    python -m benchmarks.speed atari | heads | classic | seeds [--rounds 3]
 
 Each framework runs in a virtual environment of its own, made here on first use. Programs take
 turns, so that a machine that slows down slows all; medians are compared. `heads` times one update
-with each value head. The table goes to `benchmarks/results/speed/` as JSON, too.
+with each value head, `seeds` training with one seed and with ten at once. The table goes to
+`benchmarks/results/speed/` as JSON, too.
 
 Bars: `atari` at least 2.5 times Stable-Baselines3's agent steps per second (Breakout, batch 32, an
 update every 4 steps, real frames); `classic` at least 8 times Stable-Baselines3 and 20 times SBX
-(CartPole, one update of batch 128 per step); `heads` HL-Gauss within 1.05 times squared error.
+(CartPole, one update of batch 128 per step); `heads` HL-Gauss within 1.05 times squared error;
+`seeds` ten within 4 times one.
 """
 
 import argparse
@@ -28,8 +30,10 @@ import jax
 import jax.numpy as jnp
 
 from agents import experiment
+from agents.experiment import ExperimentConfig
 from benchmarks.peers import ours_dqn
-from valuelearn import heads, loop
+from valuelearn import config, heads, loop
+from valuelearn.types import FunctionalEnv
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "valuelearn" / "peers"
@@ -65,6 +69,9 @@ TASKS: dict[str, dict] = {
 AT_LEAST = {"atari": {"sb3": 2.5}, "classic": {"sb3": 8.0, "sbx": 20.0}}
 AT_MOST = {"hl_gauss": 1.05}
 UPDATES = 16  # In one compiled loop.
+SEEDS = 10
+SEEDS_AT_MOST = 4.0
+CHUNK = 16_384  # Agent steps of each seed.
 
 
 def python_of(peer: str) -> Path:
@@ -144,13 +151,18 @@ def one_update(head: str) -> Callable[[], float]:
     return timed
 
 
+def by_turns(timers: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """What each timer answers, round after round."""
+    runs: dict[str, list[float]] = {name: [] for name in timers}
+    for _ in range(rounds):
+        for name, timed in timers.items():
+            runs[name].append(timed())
+    return runs
+
+
 def every_head(rounds: int) -> tuple[dict, bool]:
     """Milliseconds of an update with each head, by turns, and whether the bars are met."""
-    timers = {head: one_update(head) for head in heads.NAMES}
-    runs: dict[str, list[float]] = {head: [] for head in timers}
-    for _ in range(8 * rounds):
-        for head, timed in timers.items():
-            runs[head].append(timed())
+    runs = by_turns({head: one_update(head) for head in heads.NAMES}, 8 * rounds)
     medians = {head: statistics.median(found) for head, found in runs.items()}
     # Of neighbours in time, as the machine drifts.
     ratios = {
@@ -167,16 +179,58 @@ def every_head(rounds: int) -> tuple[dict, bool]:
     return table | {"medians": medians, "over_mse": ratios}, good
 
 
+def one_chunk(name: str, seeds: int) -> Callable[[], float]:
+    """A function that answers with the seconds of a chunk of a MinAtar config, so many seeds at once."""
+    path = ours_dqn.CONFIGS / "minatar" / f"{name}.yaml"
+    built = experiment.make(config.load(ExperimentConfig, path, [f"train.log_frames={CHUNK}"]))
+    assert isinstance(built.env, FunctionalEnv)
+    agent, memory = built.algorithm.agent, built.algorithm.memory
+    chunks = loop.train_functional(agent, built.env, memory, built.schedule, range(seeds))
+    while not next(chunks).metrics["updates"].all():  # Through the warm-up.
+        pass
+
+    def timed() -> float:
+        start = time.perf_counter()
+        next(chunks)
+        return time.perf_counter() - start
+
+    return timed
+
+
+def many_seeds(rounds: int) -> tuple[dict, bool]:
+    """Seconds of training with one seed and with several at once, and whether the bar is met."""
+    names = ("pqn_hl_gauss", "dqn_hl_gauss")
+    runs = {}
+    for name in names:
+        timers = {str(seeds): one_chunk(name, seeds) for seeds in (1, SEEDS)}
+        runs[name] = by_turns(timers, 3 * rounds)
+    ratios = {
+        name: statistics.median(map(operator.truediv, found[str(SEEDS)], found["1"]))
+        for name, found in runs.items()
+    }
+    figures = ", ".join(f"{SEEDS} seeds of {name} in {ratios[name]:.1f} times one seed" for name in names)
+    table = {
+        "figures": figures,
+        "unit": f"seconds per {CHUNK} agent steps of each seed",
+        "runs": runs,
+        "over_one_seed": ratios,
+    }
+    return table, all(ratio <= SEEDS_AT_MOST for ratio in ratios.values())
+
+
 def main() -> None:
     """Make one table, and judge it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("table", choices=("atari", "heads", "classic"))
+    parser.add_argument("table", choices=("atari", "heads", "classic", "seeds"))
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    if options.table == "heads":
-        table, good = every_head(options.rounds)
-    else:
-        table, good = frameworks(options.table, options.rounds)
+    match options.table:
+        case "heads":
+            table, good = every_head(options.rounds)
+        case "seeds":
+            table, good = many_seeds(options.rounds)
+        case name:
+            table, good = frameworks(name, options.rounds)
     machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
     file = HERE / "results" / "speed" / f"{options.table}.json"
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,15 @@ atari/<game>                     ale-py's vector environment (extra `atari`)
 gym/<any gymnasium id>           a gymnasium vector environment
 """
 
+from envs.perturbed import noisy_rewards, sticky
 from envs.registry import AtariOptions, UnknownEnvironmentError, check, is_functional, make
 
-__all__ = ["AtariOptions", "UnknownEnvironmentError", "check", "is_functional", "make"]
+__all__ = [
+    "AtariOptions",
+    "UnknownEnvironmentError",
+    "check",
+    "is_functional",
+    "make",
+    "noisy_rewards",
+    "sticky",
+]

@@ -105,6 +105,18 @@ ARGUMENTS = {
         ["train", PQN, "env.id=gym/Pendulum-v1"],
         "'env.id=gym/Pendulum-v1': env.id is \"gym/Pendulum-v1\"; its actions are Box(",
     ),
+    "noise_outside": (
+        ["train", ATARI, "env.reward_noise=[0, 1]"],
+        "atari/breakout runs outside the compiled loop, where rewards take no noise",
+    ),
+    "noise_upside_down": (
+        ["train", PQN, "env.reward_noise=[1, 0]"],
+        "env.reward_noise is [1.0, 0.0]; its lower end is wanted first",
+    ),
+    "sticky_gym": (
+        ["train", PQN, "env.id=gym/CartPole-v1", "env.sticky_actions=0.1"],
+        "env.sticky_actions is 0.1; gym/CartPole-v1 takes none; atari/ and environments",
+    ),
     "torso": (
         ["train", PQN, "env.id=gym/CartPole-v1"],
         'agent.network.torso is "minatar"; it reads images, but an observation has the shape (4,); use mlp',
