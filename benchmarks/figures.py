@@ -9,6 +9,7 @@ matplotlib.use("Agg")  # No display is needed, or looked for.
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from valuelearn import stats
@@ -16,7 +17,7 @@ from valuelearn.stats import Interval
 
 _RESAMPLED = 2_000  # Means behind a band; a band's edge needs less care than a figure in a table.
 
-Curve = tuple[np.ndarray, np.ndarray]  # Frames f64[K] and returns f64[R, K] of R seeds.
+Curve = tuple[np.ndarray, np.ndarray]  # Frames, say, f64[K] and returns f64[R, K] of R seeds.
 
 
 def _save(figure: Figure, file: Path) -> None:
@@ -32,17 +33,30 @@ def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def learning_curves(file: Path, task: str, curves: Mapping[str, Curve]) -> None:
-    """Training return against frames: means over seeds, with intervals of three or more."""
+def _means(curves: Mapping[str, Curve]) -> tuple[Figure, Axes]:
+    """Means over seeds, with intervals of three or more."""
     figure, axes = plt.subplots(figsize=(4.2, 3), layout="constrained")
-    for label, (frames, values) in curves.items():
-        (line,) = axes.plot(frames, values.mean(0), label=label)
+    for label, (places, values) in curves.items():
+        (line,) = axes.plot(places, values.mean(0), label=label)
         if len(values) >= stats.LEAST_RUNS:
-            axes.fill_between(frames, *band(values), color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.set(title=task, xlabel="environment frames", ylabel="training return")
-    axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter())
+            axes.fill_between(places, *band(values), color=line.get_color(), alpha=0.2, linewidth=0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
+    return figure, axes
+
+
+def learning_curves(file: Path, task: str, curves: Mapping[str, Curve]) -> None:
+    """Training return against frames: means over seeds, with intervals of three or more."""
+    figure, axes = _means(curves)
+    axes.set(title=task, xlabel="environment frames", ylabel="training return")
+    axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter())
+    _save(figure, file)
+
+
+def errors(file: Path, label: str, curves: Mapping[str, Curve]) -> None:
+    """Mean squared error against what makes the problem harder: means over seeds, with intervals."""
+    figure, axes = _means(curves)
+    axes.set(xlabel=label, ylabel="mean squared error", yscale="log")
     _save(figure, file)
 
 
