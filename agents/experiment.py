@@ -1,5 +1,6 @@
 """A whole run as one config, and the parts it is built from."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -95,7 +96,8 @@ class TrainConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Fixes every random number of the run."""
     seeds: Annotated[int, Field(gt=0, le=1_024)] = 1
-    """Runs trained at once, from `seed` upwards; only for environments inside the compiled loop."""
+    """Runs trained at once, from `seed` upwards, in equal shares on as many devices or cores as divide them;
+    only for environments inside the compiled loop."""
     cpu_threads: Annotated[int, Field(gt=0)] | None = None
     """Threads that compute on a CPU; none for one per core. One is faster where networks are tiny."""
 
@@ -194,15 +196,24 @@ def load_run(folder: Path) -> ExperimentConfig:
     return load(ExperimentConfig, folder / "config.yaml")
 
 
+def _set_up_cpu(config: TrainConfig) -> None:
+    """Say how a CPU is to be used, which XLA asks once per process, where its first array is made."""
+    threads = config.cpu_threads or os.cpu_count() or 1
+    if config.cpu_threads is not None:
+        os.environ["NPROC"] = str(threads)
+    # A core computes its share of the seeds sooner than all cores together compute every operation on all.
+    shares = max(count for count in range(1, threads + 1) if config.seeds % count == 0)
+    with contextlib.suppress(RuntimeError):  # It was asked before.
+        jax.config.update("jax_num_cpu_devices", shares)
+
+
 def make(config: ExperimentConfig) -> Experiment:
     """Build the environment, the agent and its memory; nothing large is allocated.
 
     Raises:
         Misfit: for what the config asks and the environment does not allow.
     """
-    if config.train.cpu_threads is not None:
-        # XLA reads it where its first array is made: once per process, and nowhere before this.
-        os.environ["NPROC"] = str(config.train.cpu_threads)
+    _set_up_cpu(config.train)
     env = config.env.make()
     spec = env.spec
     if config.train.env_frames < spec.frames_per_step:

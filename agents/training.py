@@ -36,8 +36,11 @@ def check_memory(cfg: ExperimentConfig, built: Experiment) -> str:
         Misfit: where they take more than nine tenths of the device's free memory.
     """
     leaves = jax.tree.leaves(built.learner)
-    experience = built.algorithm.memory_bytes * cfg.train.seeds
-    learner = sum(x.size * x.dtype.itemsize for x in leaves) * cfg.train.seeds
+    seeds = cfg.train.seeds
+    if jax.default_backend() != "cpu":  # Whose devices share one memory.
+        seeds //= len(loop.devices_for(seeds))
+    experience = built.algorithm.memory_bytes * seeds
+    learner = sum(x.size * x.dtype.itemsize for x in leaves) * seeds
     free, device = _free_bytes(), jax.devices()[0].device_kind
     text = (
         f"{experience / 2**30:.2f} GiB of experience and {learner / 2**30:.2f} GiB of networks, "

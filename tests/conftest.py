@@ -3,10 +3,13 @@
 import warnings
 
 import hypothesis
+import jax
 
 with warnings.catch_warnings():  # rlax, an oracle of ours, rests on packages that lag behind JAX.
     warnings.simplefilter("ignore")
     import rlax  # noqa: F401
+
+jax.config.update("jax_num_cpu_devices", 2)  # For even numbers of seeds to be spread over.
 
 # No deadline: a first call compiles. No chance: a failure on one machine is a failure on all.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)

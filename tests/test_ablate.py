@@ -108,12 +108,12 @@ def test_heads_of_a_shipped_study_start_equal(path, tmp_path):
     torsos = []
     for trial in [trial for trial in trials if trial.env_id == trials[0].env_id]:
         cfg = trial.load()
-        env = cfg.env.make()
-        agent = experiment.make_algorithm(cfg, env.spec).agent
-        _, obs = env.init(jax.random.key(0))
+        spec = cfg.env.make(num_envs=1).spec
+        agent = experiment.make_algorithm(cfg, spec).agent
+        obs = jax.random.bernoulli(jax.random.key(0), shape=(1, *spec.obs_shape)).astype(spec.obs_dtype)
         params = jax.jit(agent.init)(jax.random.key(1), obs).params
         head = cfg.agent.head_options.make(cfg.agent.head)
-        out = cfg.agent.network.make(env.spec.num_actions, head).apply(params, obs)
+        out = cfg.agent.network.make(spec.num_actions, head).apply(params, obs)
         np.testing.assert_allclose(head.value(out), 0, atol=1e-5)
         torsos.append({k: v for k, v in params["params"].items() if "Torso" in k})
     assert len(torsos) >= 2 and jax.tree.leaves(torsos[0])

@@ -189,7 +189,9 @@ def test_the_same_seed_is_the_same_run(kind):
 
 @pytest.mark.parametrize("name", ["dqn", "pqn"])
 def test_seeds_together_are_the_runs_alone(name):
+    """And they are spread over the devices."""
     both, *alone = (trained("functional", name, seeds) for seeds in ((0, 1), (0,), (1,)))
+    assert both[0][0].state.env_steps.sharding.device_set == set(jax.devices())
     for index, runs in enumerate(alone):
         for (a, a_params, _), (b, b_params, _) in zip(both, runs, strict=True):
             for metric in b.metrics:
@@ -199,6 +201,10 @@ def test_seeds_together_are_the_runs_alone(name):
             jax.tree.map(
                 lambda x, y, i=index: np.testing.assert_allclose(x[i], y[0], atol=1e-4), a_params, b_params
             )
+
+
+def test_devices_take_equal_shares():
+    assert [len(loop.devices_for(seeds)) for seeds in (1, 2, 3, 4)] == [1, 2, 1, 2]
 
 
 @pytest.mark.parametrize("kind", ["functional", "host"])

@@ -84,6 +84,22 @@ def test_every_torso(torso, obs):
     assert jnp.abs(out[0] - out[1]).max() > 0
 
 
+@pytest.mark.parametrize("shape", [(7,), (5, 3, 7)])
+def test_gradients_of_a_dense_layer(shape):
+    layer = networks.Dense(4, "he_normal")
+    x, g = jax.random.normal(KEY, shape), jax.random.normal(jax.random.key(1), (*shape[:-1], 4))
+    params = layer.init(KEY, x)["params"]
+
+    def ours(params, x):
+        return (layer.apply({"params": params}, x) * g).sum()
+
+    def plain(params, x):
+        return ((x @ params["kernel"] + params["bias"]) * g).sum()
+
+    found, wanted = (jax.grad(f, (0, 1))(params, x) for f in (ours, plain))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, wanted)
+
+
 def test_dueling_advantages_have_no_mean():
     network = networks.action_value(3, HEAD, hidden=(8,), dueling=True)
     streams = network.init(KEY, OBS)["params"]

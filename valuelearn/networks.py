@@ -37,6 +37,30 @@ def _bias_init(init: InitName, fan_in: int) -> Callable:
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
+@jax.custom_vjp
+def _matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """[..., F] @ [F, G] with a gradient of the kernel that lies in memory as the kernel does.
+
+    JAX's own comes transposed, and on a CPU the optimiser would read it against the grain: an update of a
+    small network then takes twice as long.
+    """
+    return x @ kernel
+
+
+def _matmul_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple]:
+    return x @ kernel, (x, kernel)
+
+
+def _matmul_backward(saved: tuple, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    last, rows = g.ndim - 1, tuple(range(g.ndim - 1))
+    over_outputs, over_rows = (((last,), (1,)), ((), ())), ((rows, rows), ((), ()))
+    return jax.lax.dot_general(g, kernel, over_outputs), jax.lax.dot_general(x, g, over_rows)
+
+
+_matmul.defvjp(_matmul_forward, _matmul_backward)
+
+
 class Dense(nn.Module):
     """Affine layer whose initial values follow a named scheme, times `scale`."""
 
@@ -52,7 +76,7 @@ class Dense(nn.Module):
         bias = self.param(
             "bias", lambda *args: self.scale * _bias_init(self.scheme, shape[0])(*args), (self.features,)
         )
-        return x @ kernel + bias
+        return _matmul(x, kernel) + bias
 
 
 def _padding(size: int, kernel: int, stride: int, mode: Padding) -> tuple[int, int]:
@@ -94,7 +118,7 @@ def _matmul_convolution(
     rest = (0, span * stride - kernel.shape[0])
     kernel = jnp.pad(kernel, (rest, rest, (0, 0), (0, 0)))
     weights = _squares(kernel.reshape(1, *kernel.shape[:2], -1), stride).reshape(-1, kernel.shape[-1])
-    return patches.astype(kernel.dtype) @ weights  # Bytes until here, where images are.
+    return _matmul(patches.astype(kernel.dtype), weights)  # Bytes until here, where images are.
 
 
 class Conv(nn.Module):

@@ -1,13 +1,14 @@
 """The training loop: collect, remember, update, in compiled chunks.
 
 One iteration makes `steps_per_iteration` vector steps and then `updates_per_iteration` updates.
-A functional environment's iterations run inside one `lax.scan`, several seeds at once under
-`vmap`. A host environment is stepped while the device updates on what was collected before: one
-iteration of policy lag, always the same, so that runs stay deterministic. Both give `Chunk`s of
-the same kind, and everything else (logs, evaluation, saving) happens between chunks.
+A functional environment's iterations run inside one compiled loop, several seeds at once under
+`vmap`, spread over the devices. A host environment is stepped while the device updates on what was
+collected before: one iteration of policy lag, always the same, so that runs stay deterministic.
+Both give `Chunk`s of the same kind, and everything else (logs, evaluation, saving) happens between
+chunks.
 """
 
-from valuelearn.loop.functional import init_functional, initial_functional, train_functional
+from valuelearn.loop.functional import devices_for, init_functional, initial_functional, train_functional
 from valuelearn.loop.host import initial_host, train_host
 from valuelearn.loop.parts import Chunk, RunState, Schedule, empty_trajectory, updates_of
 
@@ -15,6 +16,7 @@ __all__ = [
     "Chunk",
     "RunState",
     "Schedule",
+    "devices_for",
     "empty_trajectory",
     "init_functional",
     "initial_functional",

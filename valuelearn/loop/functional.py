@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from valuelearn.loop.parts import (
     NO_EXPERIENCE,
@@ -20,6 +21,8 @@ from valuelearn.loop.parts import (
     zeros_of,
 )
 from valuelearn.types import Agent, Array, FunctionalEnv, Memory, Metrics, Trajectory
+
+_SEEDS, _EVERYWHERE = jax.sharding.PartitionSpec("seeds"), jax.sharding.PartitionSpec()
 
 
 def _chunk(
@@ -77,6 +80,12 @@ def initial_functional(
     return lambda: jax.vmap(lambda key: init_functional(agent, env, memory, key))(keys)
 
 
+def devices_for(seeds: int) -> list[jax.Device]:
+    """The devices that take equal shares of so many seeds: as many as divide them."""
+    devices = jax.local_devices()
+    return devices[: max(count for count in range(1, len(devices) + 1) if seeds % count == 0)]
+
+
 def train_functional(
     agent: Agent,
     env: FunctionalEnv,
@@ -88,16 +97,25 @@ def train_functional(
 ) -> Iterator[Chunk]:
     """Train every seed at once on a functional environment, a chunk at a time.
 
+    Seeds are spread over the devices, so far as their number divides into equal shares.
+
     `start` is the state of an earlier chunk to go on from; its buffers are taken. Once `stopping`
     answers True the chunk under way is the last, with a checkpoint due where more would have followed.
     """
-    state = jax.jit(initial_functional(agent, env, memory, seeds))() if start is None else start
+    mesh = jax.sharding.Mesh(np.asarray(devices_for(len(seeds))), ("seeds",))
+    spread = jax.sharding.NamedSharding(mesh, _SEEDS)
+    if start is None:
+        state = jax.jit(initial_functional(agent, env, memory, seeds), out_shardings=spread)()
+    else:
+        state = jax.device_put(start, spread)
     vector_steps = schedule.steps_per_iteration * env.spec.num_envs
     warmup, total = (-(-steps // vector_steps) for steps in (schedule.warmup_steps, schedule.total_steps))
     per_chunk = max(schedule.chunk_steps // vector_steps, 1)
     done = int(state.env_steps[0]) // vector_steps  # Every step of a functional environment is valid.
 
     chunk = jax.vmap(_chunk(agent, env, memory, schedule.steps_per_iteration), (0, None, None))
+    in_specs = (_SEEDS, _EVERYWHERE, _EVERYWHERE)
+    chunk = jax.shard_map(chunk, mesh=mesh, in_specs=in_specs, out_specs=_SEEDS, check_vma=False)
     run, seconds = compiled(chunk, state, 1, 1, donate=(0,))
     for first, end, updates in ((0, min(warmup, total), 0), (warmup, total, schedule.updates_per_iteration)):
         for begin in range(max(first, done), end, per_chunk):
