@@ -11,7 +11,7 @@ train: $(INSTALLED)
 	$(VENV)/bin/valuelearn train $(CONFIG) $(ARGS)
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest --numprocesses auto
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -20,21 +20,16 @@ RANGE = 6.0
 MEAN_TOLERANCE = 0.02 * RANGE
 LAW_TOLERANCE = 0.04 * RANGE  # In 1-Wasserstein distance.
 
-# What is the agent's own in learning a probe; a new agent needs an entry here. Steps are so small that
-# over 4 seeds of every probe the worst error is MARGIN of the tolerance.
+# What is the agent's own in learning a probe; a new agent needs an entry here. Over 4 seeds of every probe the
+# worst error of mse, huber, hl_gauss, c51 and iqn in dqn is 0.81 of the tolerance; a smaller replay or batch
+# leaves it no margin.
 SETTINGS = {
     "dqn": {
-        "optimizer": {"learning_rate": 5e-4, "epsilon": 1e-5},
         "replay": {"capacity": 40_000, "warmup_steps": 500, "batch_size": 128, "n_step": 3},
         "exploration": {"epsilon_end": 1.0, "decay_steps": 1},
         "target_period_updates": 50,
     },
-    "pqn": {
-        "optimizer": {"learning_rate": 2e-3, "epsilon": 1e-5},  # Which falls to 0.
-        "exploration": {"epsilon_end": 1.0, "decay_steps": 1},
-        "minibatches": 4,
-        "epochs": 2,
-    },
+    "pqn": {"exploration": {"epsilon_end": 1.0, "decay_steps": 1}, "minibatches": 4, "epochs": 2},
 }
 TRAIN = {"env_frames": 16_000, "log_frames": 16_000, "collect_steps": 8}
 # Within its delta Huber's loss fits the mean, beyond it a median; with a kappa of 0 quantiles are exact.
@@ -49,6 +44,7 @@ def configured(agent, head):
         "head_options": HEAD,
         "gamma": GAMMA,
         "network": {"torso": "mlp", "hidden": (64,), "last_scale": 0.1},
+        "optimizer": {"learning_rate": 2e-3, "epsilon": 1e-5},
     }
     env = {"id": "probe/action", "num_envs": 8}
     config = {"env": env, "agent": common | SETTINGS[agent], "train": TRAIN}

@@ -102,7 +102,8 @@ def train_functional(
     `start` is the state of an earlier chunk to go on from; its buffers are taken. Once `stopping`
     answers True the chunk under way is the last, with a checkpoint due where more would have followed.
     """
-    mesh = jax.sharding.Mesh(np.asarray(devices_for(len(seeds))), ("seeds",))
+    count = len(seeds) if start is None else len(start.env_steps)
+    mesh = jax.sharding.Mesh(np.asarray(devices_for(count)), ("seeds",))
     spread = jax.sharding.NamedSharding(mesh, _SEEDS)
     if start is None:
         state = jax.jit(initial_functional(agent, env, memory, seeds), out_shardings=spread)()
