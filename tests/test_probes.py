@@ -20,9 +20,9 @@ RANGE = 6.0
 MEAN_TOLERANCE = 0.02 * RANGE
 LAW_TOLERANCE = 0.04 * RANGE  # In 1-Wasserstein distance.
 
-# What is the agent's own in learning a probe; a new agent needs an entry here. Over 4 seeds of every probe the
-# worst error of mse, huber, hl_gauss, c51 and iqn in dqn is 0.81 of the tolerance; a smaller replay or batch
-# leaves it no margin.
+# What is the agent's own in learning a probe; a new agent needs an entry here. Over 4 seeds of every probe
+# the worst error of mse, huber, hl_gauss, c51 and iqn in dqn is 0.81 of the tolerance; a smaller replay or
+# batch leaves it no margin.
 SETTINGS = {
     "dqn": {
         "replay": {"capacity": 40_000, "warmup_steps": 500, "batch_size": 128, "n_step": 3},
