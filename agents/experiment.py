@@ -203,8 +203,9 @@ def _set_up_cpu(config: TrainConfig) -> None:
         os.environ["NPROC"] = str(threads)
     # A core computes its share of the seeds sooner than all cores together compute every operation on all.
     shares = max(count for count in range(1, threads + 1) if config.seeds % count == 0)
-    with contextlib.suppress(RuntimeError):  # It was asked before.
-        jax.config.update("jax_num_cpu_devices", shares)
+    if shares > 1:
+        with contextlib.suppress(RuntimeError):  # It was asked before.
+            jax.config.update("jax_num_cpu_devices", shares)
 
 
 def make(config: ExperimentConfig) -> Experiment:

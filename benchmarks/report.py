@@ -2,7 +2,6 @@
 
 import base64
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -157,4 +156,5 @@ def _citations(trials: Sequence[Trial]) -> str:
     used = [name for cfg in configs for name in (cfg.agent.name, cfg.agent.head)]
     wanted = {key for name in used for key in _CITED.get(name, _CITED["hl_gauss"][:1])} | {"agarwal2021deep"}
     entries = (_HERE / "citations.bib").read_text().strip().split("\n\n")
-    return "\n\n".join(entry for entry in entries if re.match(r"@\w+\{(.*),", entry)[1] in wanted)  # type: ignore[index]
+    keys = [entry.partition("{")[2].partition(",")[0] for entry in entries]
+    return "\n\n".join(entry for key, entry in zip(keys, entries, strict=True) if key in wanted)

@@ -54,10 +54,10 @@ def _of(trial: Trial) -> Iterator[Score]:
     for seed in seeds:
         frames, returns = curve(metrics, seed)
         late = (metrics["seed"] == seed) & (metrics["env_frames"] > (1 - _LAST) * last_frame)
-        episodes = metrics["episodes"][late]
-        if not episodes.sum():
+        ended = late & (metrics["episodes"] > 0)
+        if not ended.any():
             raise UserError(f"{trial.folder}: no episode ended in its last tenth, where the score is taken")
-        final = np.average(np.nan_to_num(metrics["episode_return"][late]), weights=episodes)
+        final = np.average(metrics["episode_return"][ended], weights=metrics["episodes"][ended])
         area = stats.area_under_curve(frames, returns) if len(frames) > 1 else returns[0]
         clipped = np.mean(metrics["clipped_below"][late] + metrics["clipped_above"][late])
         updates = int(metrics["updates"][late].max())

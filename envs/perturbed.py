@@ -16,7 +16,7 @@ class _State(NamedTuple):
 def sticky(env: FunctionalEnv, probability: float) -> FunctionalEnv:
     """The environment in which the last action is repeated, with that probability, instead of the chosen one.
 
-    Machado et al. (2018), section 5.2. An episode begins as if action 0 had gone before.
+    Machado et al. (2018). An episode begins as if action 0 had gone before.
     """
     spec = env.spec
 
@@ -37,7 +37,7 @@ def sticky(env: FunctionalEnv, probability: float) -> FunctionalEnv:
 def noisy_rewards(env: FunctionalEnv, low: float, high: float) -> FunctionalEnv:
     """The environment with uniform noise between `low` and `high` on every reward that is learnt from.
 
-    Farebrother et al. (2024), section 5.2.1, add noise from 0 to 0.1, 0.3 and 1.0. Noise of mean m moves
+    Farebrother et al. (2024), figure 14, add noise from 0 to 0.1, 0.3 and 1.0. Noise of mean m moves
     values by m / (1 - gamma), so their support must move, too. Reported returns are without noise.
     """
 

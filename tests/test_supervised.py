@@ -70,6 +70,19 @@ def test_heads_learn(probe, variance, share, tmp_path, capsys):
     assert max(float(row["final_squared_error"]) for row in rows) < share * variance
 
 
+def test_methods_are_compared_seed_by_seed():
+    """A gain that every seed shares is certain, whatever the spread of the seeds."""
+    spread = np.array([[1.0], [5.0], [9.0]])
+    study = SupervisedConfig(title="t", probe="noisy_targets", levels=(2,), methods={"a": {"head": "mse"}})
+    (line,) = supervised.differences(study, {"a": spread, "b": spread - 0.5})
+    assert line == "b: error below that of a by, at 2: 0.5000 [0.5000, 0.5000]"
+
+
+def test_readings_divide_a_level():
+    with pytest.raises(ValueError, match="multiple of 20"):
+        SupervisedConfig(title="t", probe="noisy_targets", levels=(0,), methods={}, updates_per_level=30)
+
+
 def test_a_mistake_is_one_sentence(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text("title: t\nprobe: moving_targets\nlevels: [0]\nmethods: {mse: {head: mse}}\n")

@@ -116,6 +116,7 @@ def train_functional(
 
     chunk = jax.vmap(_chunk(agent, env, memory, schedule.steps_per_iteration), (0, None, None))
     in_specs = (_SEEDS, _EVERYWHERE, _EVERYWHERE)
+    # Unchecked: loops start from constants, which every device has alike, and carry what is each one's own.
     chunk = jax.shard_map(chunk, mesh=mesh, in_specs=in_specs, out_specs=_SEEDS, check_vma=False)
     run, seconds = compiled(chunk, state, 1, 1, donate=(0,))
     for first, end, updates in ((0, min(warmup, total), 0), (warmup, total, schedule.updates_per_iteration)):
