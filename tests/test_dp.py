@@ -1,0 +1,178 @@
+"""Processes that are none, laws of policies, and optima that a reader can work out."""
+
+import gymnasium
+import numpy as np
+import pytest
+
+from valuelearn import dp, objectives
+from valuelearn.dp.exact import TooLargeError, Unrolled
+from valuelearn.dp.mdp import MDPError
+
+SURE = [[[(1.0, 1, 2.0)]], []]
+COIN = {0: {0: [(0.5, 1, 4.0), (0.5, 1, -4.0)], 1: [(1.0, 1, 0.5)]}, 1: {}}
+FOREVER = [[[(1.0, 0, 0.0)], [(1.0, 1, 1.0)]], []]
+
+
+@pytest.mark.parametrize(
+    ("table", "kwargs", "sentence"),
+    [
+        (
+            [[[(0.5, 1, 0.0), (0.4, 1, 0.0)]], []],
+            {},
+            "state 0, action 0: probabilities sum to 0.9, 1 is wanted",
+        ),
+        ([[[(1.5, 1, 0.0), (-0.5, 1, 0.0)]], []], {}, "none below 0 is wanted"),
+        (
+            [[[(1.0, 7, 0.0)]], []],
+            {},
+            "state 0, action 0: it leads to state 7, which is unknown; states are 0 to 1",
+        ),
+        ([[[(1.0, 1, float("nan"))]], []], {}, "a reward of nan was given, a finite one is wanted"),
+        (
+            [[[(1.0, 1)]], []],
+            {},
+            "(1.0, 1) was given, (probability, next state, reward of 1 numbers) is wanted",
+        ),
+        (
+            [[[(1.0, 1, [1.0, 2.0]), (0.0, 1, [1.0, 2.0, 3.0])]], []],
+            {},
+            "(probability, next state, reward of 2 numbers) is wanted",
+        ),
+        ({0: {0: [(1.0, 5, 0.0)]}, 5: {}}, {}, "2 states but none called 1; number them from 0"),
+        ([], {}, "the table is empty"),
+        (FOREVER, {"gamma": 1}, "a policy can stay in states 0 for ever; give a horizon, or a gamma below 1"),
+        (FOREVER, {"gamma": 1.5}, "gamma 1.5 was given"),
+        (FOREVER, {"gamma": 0.5, "horizon": -1}, "horizon -1 was given"),
+        (FOREVER, {"gamma": 0.5, "start": 2}, "start 2 was given, a state is wanted: 0 to 1"),
+    ],
+)
+def test_what_is_no_process_is_refused(table, kwargs, sentence):
+    with pytest.raises(MDPError) as error:
+        dp.MDP.from_table(table, **{"gamma": 0.9, **kwargs})
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("objective", "kwargs", "sentence"),
+    [
+        (objectives.Threshold(), {"gamma": 0.5}, "Threshold is discontinuous"),
+        (objectives.Exponential(1.0), {"gamma": 0.5, "horizon": 3}, "ask for it with perspective: true"),
+        (objectives.OCE(objectives.Exponential(1.0)), {"gamma": 0.5, "horizon": 3}, "perspective: true"),
+        (
+            objectives.Constraint(2.0),
+            {"gamma": 0.5, "horizon": 3},
+            "rewards of 2 coordinates, those of the process have 1",
+        ),
+    ],
+)
+def test_objectives_that_a_process_cannot_serve_are_refused(objective, kwargs, sentence):
+    with pytest.raises(MDPError, match=sentence):
+        dp.solve(dp.MDP.from_table(FOREVER, **kwargs), objective)
+
+
+def test_without_discount_an_exponential_needs_no_perspective():
+    mdp = dp.MDP.from_table(COIN, 1.0, 1)
+    assert dp.solve(mdp, objectives.Exponential(1.0)).value == pytest.approx(-np.exp(-0.5))
+
+
+def test_arrays_give_the_process_of_the_table():
+    transitions, rewards = np.zeros((2, 1, 2)), np.zeros((2, 1))
+    transitions[0, 0, 1], rewards[0, 0] = 1, 2.0
+    from_arrays, from_table = dp.MDP.from_arrays(transitions, rewards, 0.9), dp.MDP.from_table(SURE, 0.9)
+    mean = objectives.Mean()
+    assert dp.solve(from_arrays, mean).value == dp.solve(from_table, mean).value == 2.0
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (2, 1, 3)])
+def test_arrays_of_another_shape_are_refused(shape):
+    with pytest.raises(MDPError, match="is wanted"):
+        dp.MDP.from_arrays(np.zeros(shape), np.zeros((2, 1)), 0.9)
+
+
+def test_episodes_that_terminate_end_though_the_table_leads_on():
+    newest = max(name for name in gymnasium.registry if name.startswith("Taxi-"))
+    taxi = gymnasium.make(newest).unwrapped
+    mdp = dp.MDP.from_table(taxi.P, gamma=0.99)
+    assert mdp.terminal.sum() == 1
+    assert mdp.terminal[-1]
+    assert len(mdp.probability) == len(taxi.P) + 1
+
+
+@pytest.mark.parametrize(("tau", "value", "first"), [(0.5, 0.5, [1]), (1.0, 0.5, [1])])
+def test_a_coin_against_a_sure_thing(tau, value, first):
+    found = dp.solve(dp.MDP.from_table(COIN, 1.0, 1), objectives.CVaR(tau))
+    assert found.value == pytest.approx(value)
+    assert found.first_actions == first
+
+
+def test_the_best_tail_takes_the_coin():
+    found = dp.solve(dp.MDP.from_table(COIN, 1.0, 1), objectives.OptimisticCVaR(0.5))
+    assert found.value == pytest.approx(4.0)
+    assert found.first_actions == [0]
+    np.testing.assert_array_equal(found.law.returns, [-4.0, 4.0])
+
+
+def test_wanted_returns_are_had():
+    mdp = dp.MDP.from_table(COIN, 1.0, 1)
+    assert dp.solve(mdp, objectives.TwoSlope(-1, 1), stock=-0.5).value == 0
+    assert dp.solve(mdp, objectives.TwoSlope(-1, 1), stock=-0.5).first_actions == [1]
+
+
+def test_equally_good_first_actions_are_all_named():
+    table = [[[(1.0, 1, 1.0)], [(0.5, 1, 2.0), (0.5, 1, 0.0)], [(1.0, 1, 0.9)]], []]
+    assert dp.solve(dp.MDP.from_table(table, 1.0, 1), objectives.Mean()).first_actions == [0, 1]
+
+
+def test_a_terminal_start_returns_nothing():
+    found = dp.solve(dp.MDP.from_table(COIN, 1.0, 1, start=1), objectives.TwoSlope(0, 1), stock=-2.0)
+    assert (found.value, found.first_actions) == (-2.0, [])
+    np.testing.assert_array_equal(found.law.returns, [0.0])
+
+
+def test_more_pairs_than_allowed_are_refused():
+    with pytest.raises(TooLargeError, match="more than 100 pairs"):
+        Unrolled(dp.MDP.from_table(COIN | {1: COIN[0] | {0: [(1.0, 0, 1.0)]}}, 0.9), max_pairs=100)
+
+
+def test_the_law_of_a_policy_against_sampled_episodes():
+    rng = np.random.default_rng(0)
+    weights = rng.dirichlet(np.ones(3), (4, 2))
+    rewards = rng.integers(-3, 4, (4, 2, 3)).astype(float)
+    table = [
+        [[(weights[s, a, k], (s + k) % 4, rewards[s, a, k]) for k in range(3)] for a in range(2)]
+        for s in range(4)
+    ]
+    mdp = dp.MDP.from_table(table, 0.5, 5, start=2)
+
+    def policy(time, states, stocks):
+        return (stocks[:, 0] + time > 1).astype(int)
+
+    law = dp.execute(mdp, policy, stock=1.0)
+    returns = np.zeros(40_000)
+    for episode in range(len(returns)):
+        state, stock = 2, 1.0
+        for time in range(5):
+            action = int(stock + time > 1)
+            outcome = rng.choice(3, p=weights[state, action])
+            paid = rewards[state, action, outcome]
+            returns[episode] += 0.5**time * paid
+            state, stock = (state + outcome) % 4, (stock + paid) / 0.5
+        assert 1.0 + returns[episode] == pytest.approx(0.5**5 * stock)  # Nothing is lost on the way.
+    assert law.probabilities.sum() == pytest.approx(1)
+    for quantile in (0.1, 0.5, 0.9):
+        below = law.probabilities[law.returns <= np.quantile(returns, quantile)].sum()
+        assert below == pytest.approx(np.mean(returns <= np.quantile(returns, quantile)), abs=0.01)
+
+
+@pytest.mark.parametrize(("gamma", "value"), [(0.5, 1.0), (0.9, 9.0)])
+def test_a_policy_without_end_is_followed_until_nothing_can_come(gamma, value):
+    law = dp.execute(dp.MDP.from_table([[[(1.0, 0, gamma)]]], gamma), np.array([0]), tolerance=1e-10)
+    np.testing.assert_allclose(law.returns, [value], atol=1e-10)
+    assert 0 < law.error <= 1e-10
+
+
+def test_a_policy_that_stops_by_chance_is_followed_until_it_almost_surely_has():
+    law = dp.execute(dp.MDP.from_table([[[(0.5, 0, 1.0), (0.5, 1, 1.0)]], []], 1.0), np.array([0]))
+    np.testing.assert_allclose(law.probabilities[:10], 0.5 ** np.arange(1, 11))
+    assert law.mean == pytest.approx(2.0, abs=1e-8)

@@ -1,0 +1,210 @@
+"""The best that can be had of a process for an objective, whichever solver serves."""
+
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol, cast
+
+import numpy as np
+
+from valuelearn.dp.exact import Unrolled
+from valuelearn.dp.laws import SAME, Law, law_of
+from valuelearn.dp.mdp import MDP, MDPError
+from valuelearn.objectives import Exponential, Objective, Outer, Utility
+
+_MOST_STOCKS = 50_000
+_POLISHED = 16
+
+
+class Solution(NamedTuple):
+    """An optimum. `value` is the objective of `law`, that of the executed policy, from `stock`."""
+
+    value: float
+    stock: float | np.ndarray
+    first_actions: list[int]
+    """Every action with which some optimal policy begins; where policies are drawn, those of the draw."""
+    law: Law
+
+
+class Planner(Protocol):
+    """What finds the best policy for a utility, from one state."""
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Returns [n, m] among which, less their sign, stocks are sought."""
+
+    def values(self, utility: Utility, stocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What can be had [C] from stocks [C, m], and which first actions bool[C, A] attain it."""
+
+    def best(self, utility: Utility, stock: np.ndarray) -> tuple[Law, int]:
+        """The law of the return under what is best from a stock [m], and the first action."""
+
+
+def solve(
+    mdp: MDP, objective: Objective, stock: float | np.ndarray | None = None, start: int | None = None
+) -> Solution:
+    """The best that any policy can do, from a state and a stock.
+
+    Without a stock a utility starts from 0, and an outer objective from the stock that serves it best. The
+    optimum of `OptimisticCVaR` may draw between two policies before the first step; its law is that of
+    the draw.
+
+    Raises:
+        MDPError: where the objective has no optimum on this process, or not the one asked for.
+    """
+    utility = objective.utility if hasattr(objective, "utility") else objective
+    _check(mdp, cast(Utility, utility))
+    planner = Unrolled(mdp, start)
+    if hasattr(objective, "utility"):
+        return _outer(planner, cast(Outer, objective), stock)
+    return _from(planner, cast(Utility, objective), np.zeros(mdp.dimensions) if stock is None else stock)
+
+
+def _check(mdp: MDP, utility: Utility) -> None:
+    name = type(utility).__name__
+    wanted = {None: 1, -1: mdp.dimensions}.get(utility.dimensions, utility.dimensions)
+    if mdp.dimensions not in (1, wanted) or (utility.dimensions == 2 and mdp.dimensions == 1):
+        raise MDPError(
+            f"{name} takes rewards of {wanted} coordinates, those of the process have {mdp.dimensions}"
+        )
+    if mdp.horizon is None and not utility.continuous:
+        raise MDPError(f"{name} is discontinuous, so it may have no optimum without a horizon; give one")
+    kept_in_time = isinstance(utility, Exponential) and utility.perspective
+    if mdp.gamma < 1 and not (utility.gamma_indifferent or kept_in_time):
+        raise MDPError(
+            f"{name} is not indifferent to gamma {mdp.gamma:g}: what is best changes with time; ask for it "
+            "with perspective: true, which keeps the time beside the stock"
+        )
+
+
+def _from(planner: Planner, utility: Utility, stock: float | np.ndarray) -> Solution:
+    vector = np.atleast_1d(np.asarray(stock, float))
+    _, first = planner.values(utility, vector[None])
+    law, _ = planner.best(utility, vector)
+    given = float(vector[0]) if utility.dimensions is None else vector
+    return Solution(law.score(utility, given), given, _numbers(first), law)
+
+
+def _numbers(first: np.ndarray) -> list[int]:
+    return [int(action) for action in np.flatnonzero(first.any(0))]
+
+
+def _outer(planner: Planner, objective: Outer, stock: float | np.ndarray | None) -> Solution:
+    weights = np.asarray(objective.weights)
+    if stock is not None:
+        inner = _from(planner, objective.utility, stock)
+        value = float(inner.value - weights @ np.atleast_1d(inner.stock))
+        return inner._replace(value=value)
+    if objective.sense == "min":
+        return _by_lot(planner, objective)
+    stocks = _candidates(planner.returns[:, 0], objective)
+    values, first = planner.values(objective.utility, stocks)
+    found = values - stocks @ weights
+    # The law at the best stock may be worth more than that stock shows, and names its own.
+    polished = [_polished(planner, objective, stocks[best]) for best in np.argsort(-found)[:_POLISHED]]
+    value, stock, law = max(polished, key=lambda one: one[0])
+    _, at_stock = planner.values(objective.utility, np.atleast_1d(stock)[None])
+    attained = np.concatenate([first[found >= value - SAME * (1 + abs(value))], at_stock])
+    return Solution(value, float(stock) if np.ndim(stock) == 0 else stock, _numbers(attained), law)
+
+
+def _candidates(returns: np.ndarray, objective: Outer) -> np.ndarray:
+    """Stocks [C, m] among which an optimum lies: less a return, one for each coordinate.
+
+    Coordinates of a spectral objective descend as its levels ascend, since quantiles ascend.
+    """
+    count = len(objective.weights)
+    per_level = int((_MOST_STOCKS * (1, 2)[count > 1]) ** (1 / count))
+    if len(returns) > per_level:
+        returns = returns[np.unique(np.linspace(0, len(returns) - 1, per_level).astype(int))]
+    grid = np.array(list(itertools.product(np.sort(-returns), repeat=count)))
+    if count == 1:
+        return grid
+    by_level = np.argsort([tau for tau, _ in objective.levels])  # type: ignore[attr-defined]
+    return grid[(np.diff(grid[:, by_level], axis=1) <= 0).all(1)]
+
+
+def _polished(planner: Planner, objective: Outer, stock: np.ndarray) -> tuple[float, np.ndarray, Law]:
+    """The statistic, stock and law at a fixed point of: the law's own stock, and the best law from there."""
+    law, _ = planner.best(objective.utility, stock)
+    value = law.score(objective)
+    while True:
+        stock = _stock_of(objective, law)
+        better, _ = planner.best(objective.utility, np.atleast_1d(stock))
+        if (now := better.score(objective)) <= value + SAME * (1 + abs(value)):
+            return value, stock, law
+        law, value = better, now
+
+
+def _stock_of(objective: Outer, law: Law) -> np.ndarray:
+    return np.asarray(objective.stock(law.returns, law.probabilities))
+
+
+class _Plan(NamedTuple):
+    law: Law
+    first: int
+
+    def line(self, stock: float, objective: Outer) -> float:
+        """What the law is worth by a stock; between two returns a line."""
+        return self.law.score(objective.utility, stock) - stock
+
+
+def _by_lot(planner: Planner, objective: Outer) -> Solution:
+    """The optimum of a functional that is convex in the law, min over the stock of a maximum over laws.
+
+    That maximum is convex in the stock, and between two returns it is one line for each law: cutting
+    planes find its minimum in finitely many steps.
+    """
+
+    def plan(stock: float) -> _Plan:
+        return _Plan(*planner.best(objective.utility, np.array([stock])))
+
+    ends = np.sort(-planner.returns[:, 0])
+    found = planner.values(objective.utility, ends[:, None])[0] - ends
+    middle = int(np.argmin(found))
+    stock, value, plans = ends[middle], found[middle], [plan(ends[middle])]
+    for low, high in itertools.pairwise(ends[max(middle - 1, 0) : middle + 2]):
+        plans += [plan(low), plan(high)]
+        while True:
+            at_low, at_high = (np.array([one.line(end, objective) for one in plans]) for end in (low, high))
+            share, model = _lowest(at_low, at_high)
+            here = low + share * (high - low)
+            plans.append(plan(here))
+            if (reached := plans[-1].line(here, objective)) < value:
+                stock, value = here, reached
+            if reached <= model + SAME * (1 + abs(model)):
+                break
+    active = [one for one in plans if one.line(stock, objective) >= value - SAME * (1 + abs(value))]
+    draws = list(_draws(active, objective, -stock))
+    law, firsts = max(draws, key=lambda draw: draw[0].score(objective))
+    return Solution(law.score(objective), float(stock), firsts, law)
+
+
+def _draws(plans: list[_Plan], objective: Outer, quantile: float) -> Iterator[tuple[Law, list[int]]]:
+    """Laws of draws between two plans, with first actions: of the shares, those at which a tail is full.
+
+    A share tau of the returns then lies above the quantile, or at it too.
+    """
+    tau = objective.tau  # type: ignore[attr-defined]
+    for one, other in itertools.combinations_with_replacement(plans, 2):
+        shares = {0.0, 1.0}
+        for edge in (quantile + SAME, quantile - SAME):
+            tails = [float(plan.law.probabilities[plan.law.returns > edge].sum()) for plan in (one, other)]
+            if tails[0] != tails[1] and 0 < (share := (tau - tails[1]) / (tails[0] - tails[1])) < 1:
+                shares.add(share)
+        for share in shares:
+            returns = np.concatenate([one.law.returns, other.law.returns])
+            chances = np.concatenate([share * one.law.probabilities, (1 - share) * other.law.probabilities])
+            firsts = {plan.first for plan, part in ((one, share), (other, 1 - share)) if part}
+            yield law_of(returns[:, None], chances), sorted(firsts)
+
+
+def _lowest(at_low: np.ndarray, at_high: np.ndarray) -> tuple[float, float]:
+    """Where in [0, 1], and how low, the largest of lines from `at_low` to `at_high` is lowest."""
+    crossings = [0.0, 1.0]
+    for one, other in itertools.combinations(range(len(at_low)), 2):
+        slope = (at_high - at_low)[one] - (at_high - at_low)[other]
+        if slope and 0 < (share := (at_low[other] - at_low[one]) / slope) < 1:
+            crossings.append(share)
+    heights = [float((at_low + share * (at_high - at_low)).max()) for share in crossings]
+    best = int(np.argmin(heights))
+    return crossings[best], heights[best]
