@@ -131,8 +131,11 @@ def test_a_terminal_start_returns_nothing():
 
 
 def test_more_pairs_than_allowed_are_refused():
+    table = [[[(0.5, 0, 0.0), (0.5, 0, 1.0)]]]
     with pytest.raises(TooLargeError, match="more than 100 pairs"):
-        Unrolled(dp.MDP.from_table(COIN | {1: COIN[0] | {0: [(1.0, 0, 1.0)]}}, 0.9), max_pairs=100)
+        Unrolled(dp.MDP.from_table(table, 0.9, horizon=20), max_pairs=100)
+    with pytest.raises(TooLargeError, match="can last longer than any number of steps"):
+        Unrolled(dp.MDP.from_table(table, 0.9))
 
 
 def test_the_law_of_a_policy_against_sampled_episodes():

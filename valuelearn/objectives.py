@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from valuelearn.errors import UserError
+from valuelearn.heads.interface import STATIC
 
 Array = TypeVar("Array", jax.Array, np.ndarray)
 
@@ -60,9 +61,10 @@ class Utility(Objective, Protocol):
 
 
 class Outer(Objective, Protocol):
-    """max (or min) over the stock c of -weights . c + E f(c + return)."""
+    """max (or min) over the stock c of -weights . c + scale * E f(c + return)."""
 
     sense: ClassVar[Literal["max", "min"]]
+    scale: float
     weights: tuple[float, ...]
     """Of the coordinates of the stock; every coordinate obtains the same reward."""
     utility: Utility
@@ -92,6 +94,7 @@ class _Expected:
         return (self(at + returns) * probabilities).sum(-1)
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Mean(_Expected):
     """The expected return, f(x) = x: the stock never changes what is best."""
@@ -121,6 +124,17 @@ class TwoSlope(_Expected):
         return self.above * xp.maximum(x, 0.0) + self.below * xp.minimum(x, 0.0)
 
 
+def slope(utility: Utility) -> float:
+    """The largest slope of a utility of a scalar, by absolute value; NaN where it is not known."""
+    match utility:
+        case Mean():
+            return 1.0
+        case TwoSlope(above, below):
+            return max(abs(float(above)), abs(float(below)))
+    return float("nan")
+
+
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Squared(_Expected):
     """f(x) = -x^2: the return -stock, with large misses weighing most. Lipschitz on bounded returns only."""
@@ -133,11 +147,12 @@ class Squared(_Expected):
         return -(x**2)
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Threshold(_Expected):
     """f(x) = 1 where x >= 0 (x > 0 if `strict`): the chance that the return reaches -stock."""
 
-    strict: bool = False
+    strict: bool = dataclasses.field(default=False, metadata=STATIC)
     lipschitz: ClassVar[bool] = False
     continuous: ClassVar[bool] = False
     degree: ClassVar[float | None] = 0.0
@@ -147,6 +162,7 @@ class Threshold(_Expected):
         return x.__array_namespace__().where(x > 0 if self.strict else x >= 0, 1.0, 0.0)
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Exponential(_Expected):
     """f(x) = -exp(-rate x), aversion to risk (love of it where `rate` < 0) that does not fade with wealth.
@@ -155,8 +171,8 @@ class Exponential(_Expected):
     repairs that.
     """
 
-    rate: float
-    perspective: bool = False
+    rate: float = dataclasses.field(metadata=STATIC)
+    perspective: bool = dataclasses.field(default=False, metadata=STATIC)
     gamma_indifferent: ClassVar[bool] = False
     lipschitz: ClassVar[bool] = False
     degree: ClassVar[float | None] = None
@@ -171,11 +187,12 @@ class Exponential(_Expected):
         return -x.__array_namespace__().exp(-self.rate * x)
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Norm(_Expected):
     """f(x) = -||x|| of an order: homeostasis, where a stock is how far each level is off its set-point."""
 
-    order: float = 2.0
+    order: float = dataclasses.field(default=2.0, metadata=STATIC)
     dimensions: ClassVar[int | None] = -1
 
     def __post_init__(self) -> None:
@@ -188,6 +205,7 @@ class Norm(_Expected):
         return -x.__array_namespace__().linalg.vector_norm(x, ord=self.order, axis=-1)
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Constraint(_Expected):
     """f(x) = x1 + penalty * min(x2, 0): the first return, and a price on what the second lacks."""
@@ -231,6 +249,7 @@ class _Static:
     gamma_indifferent: ClassVar[bool] = True
     lipschitz: ClassVar[bool] = True
     sense: ClassVar[Literal["max", "min"]] = "max"
+    scale: ClassVar[float] = 1.0
     weights: ClassVar[tuple[float, ...]] = (1.0,)
 
 
@@ -245,9 +264,14 @@ class CVaR(_Static):
         _check_tau("cvar", self.tau)
 
     @property
+    def scale(self) -> float:  # type: ignore[override]
+        """1 / tau."""
+        return 1 / self.tau
+
+    @property
     def utility(self) -> TwoSlope:
-        """min(x, 0) / tau."""
-        return TwoSlope(0.0, 1 / self.tau)
+        """min(x, 0), whatever the share."""
+        return TwoSlope(0.0, 1.0)
 
     def score(self, returns: Array, probabilities: Array) -> Array:
         """CVaR [...] of the laws [..., N]; the mean where `tau` is 1."""
@@ -274,9 +298,14 @@ class OptimisticCVaR(_Static):
         _check_tau("optimistic_cvar", self.tau)
 
     @property
+    def scale(self) -> float:  # type: ignore[override]
+        """1 / tau."""
+        return 1 / self.tau
+
+    @property
     def utility(self) -> TwoSlope:
-        """max(x, 0) / tau."""
-        return TwoSlope(1 / self.tau, 0.0)
+        """max(x, 0), whatever the share."""
+        return TwoSlope(1.0, 0.0)
 
     def score(self, returns: Array, probabilities: Array) -> Array:
         """The upper tail's mean [...] of the laws [..., N]."""
@@ -315,11 +344,12 @@ class MeanCVaR(_Static):
         return CVaR(self.tau).stock(returns, probabilities)
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _WeightedTails(_Expected):
     """f(x) = sum_i w_i / tau_i * min(x_i, 0), the utility of a spectral objective."""
 
-    levels: tuple[tuple[float, float], ...]
+    levels: tuple[tuple[float, float], ...] = dataclasses.field(metadata=STATIC)
 
     @property
     def dimensions(self) -> int:  # type: ignore[override]

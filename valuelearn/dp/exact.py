@@ -5,7 +5,7 @@ that a policy need remember. It serves where few pairs are reachable: short hori
 lattice.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,8 @@ class Unrolled:
         self.mdp = mdp
         self.levels: list[Level] = []
         front = Front(np.array([mdp.start if start is None else start]), np.zeros((1, mdp.dimensions)))
+        if mdp.horizon is None and mdp.endless[front.state].any():
+            raise TooLargeError("episodes can last longer than any number of steps")
         pairs = 0
         while len(front.state):
             time = len(self.levels)
@@ -63,6 +65,13 @@ class Unrolled:
         """The returns [n, m] that some policy obtains."""
         paid = np.concatenate([level.front.paid[level.over] for level in self.levels])
         return merge(np.zeros(len(paid), np.int64), paid)[0].paid
+
+    spacing = 0.0
+    """Between the returns among which stocks are sought: nothing lies there that is not among them."""
+
+    def error(self, utility: Utility) -> float:
+        """How far values may be off: not at all."""
+        return 0.0
 
     def values(self, utility: Utility, stocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What can be had [C] from stocks [C, m], and which first actions bool[C, A] attain it."""
@@ -117,9 +126,9 @@ class Unrolled:
         return law_of(*concatenated(ended)), int(actions[0][0, 0])
 
 
-def evaluate(utility: Utility, x: np.ndarray) -> np.ndarray:
+def evaluate(utility: Utility, x: Any) -> Any:
     """f [...] of vectors [..., m] of which a scalar utility takes the only coordinate."""
-    return np.asarray(utility(x[..., 0] if utility.dimensions is None else x))
+    return utility(x[..., 0] if utility.dimensions is None else x)
 
 
 def choose(q: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

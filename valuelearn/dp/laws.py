@@ -76,7 +76,7 @@ def execute(
         MDPError: where more than `max_pairs` pairs of state and paid reward can be reached at a time.
     """
     act = policy if callable(policy) else _table_policy(np.asarray(policy))
-    stock = np.broadcast_to(np.asarray(stock, float), (mdp.dimensions,))
+    stock = np.atleast_1d(np.asarray(stock, float))
     front = Front(np.array([mdp.start if start is None else start]), np.zeros((1, mdp.dimensions)))
     probability: np.ndarray = np.ones(1)
     ended: list[tuple[np.ndarray, np.ndarray]] = []

@@ -1,8 +1,9 @@
 """Finite Markov decision processes as arrays, checked when they are made."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,13 +70,22 @@ class MDP:
         _check_known(self.next_state[state, action], len(self.probability), where)
 
     def _trap(self) -> np.ndarray:
-        """States bool[S] in which some policy can stay for ever without reaching a terminal one."""
-        staying = ~self.terminal
+        """States bool[S] from which some policy surely never reaches a terminal one."""
+        return self._lasting(lambda staying: np.where(self.probability > 0, staying, True).all(-1))
+
+    @functools.cached_property
+    def endless(self) -> np.ndarray:
+        """States bool[S] from which an episode may last longer than any number of steps."""
+        return self._lasting(lambda staying: (staying & (self.probability > 0)).any(-1))
+
+    def _lasting(self, stays: Callable[[np.ndarray], Any]) -> Any:
+        """The most states bool[S] each with an action that `stays`, [S, A] of outcomes [S, A, K], in them."""
+        kept = ~self.terminal
         while True:
-            inside = np.where(self.probability > 0, staying[self.next_state], True).all(-1) & self.legal
-            if (still := staying & inside.any(-1)).sum() == staying.sum():
-                return staying
-            staying = still
+            still = kept & (stays(kept[self.next_state]) & self.legal).any(-1)
+            if still.sum() == kept.sum():
+                return kept
+            kept = still
 
     @property
     def legal(self) -> np.ndarray:
@@ -86,6 +96,26 @@ class MDP:
     def terminal(self) -> np.ndarray:
         """Which states bool[S] are."""
         return np.asarray(~self.legal.any(-1))
+
+    def reachable(self, start: int) -> "MDP":
+        """The process of those states alone that can be reached from one, which it starts from."""
+        seen = np.zeros(len(self.probability), bool)
+        seen[start] = True
+        while True:
+            ahead = seen.copy()
+            ahead[self.next_state[seen][self.probability[seen] > 0]] = True
+            if ahead.sum() == seen.sum():
+                break
+            seen = ahead
+        number = np.cumsum(seen) - 1
+        next_state = np.where(self.probability > 0, number[self.next_state], 0)
+        return dataclasses.replace(
+            self,
+            probability=self.probability[seen],
+            next_state=next_state[seen],
+            reward=self.reward[seen],
+            start=int(number[start]),
+        )
 
     @property
     def dimensions(self) -> int:

@@ -1,18 +1,19 @@
 """The best that can be had of a process for an objective, whichever solver serves."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 
-from valuelearn.dp.exact import Unrolled
+from valuelearn.dp.exact import TooLargeError, Unrolled
+from valuelearn.dp.grid import OnGrid
 from valuelearn.dp.laws import SAME, Law, law_of
 from valuelearn.dp.mdp import MDP, MDPError
-from valuelearn.objectives import Exponential, Objective, Outer, Utility
+from valuelearn.objectives import Exponential, Objective, Outer, Utility, slope
 
 _MOST_STOCKS = 50_000
-_POLISHED = 16
+_POLISHED = 8
 
 
 class Solution(NamedTuple):
@@ -23,6 +24,8 @@ class Solution(NamedTuple):
     first_actions: list[int]
     """Every action with which some optimal policy begins; where policies are drawn, those of the draw."""
     law: Law
+    gap: float
+    """By how much the optimum may be better: 0 where the answer is exact, NaN where no bound is known."""
 
 
 class Planner(Protocol):
@@ -32,6 +35,13 @@ class Planner(Protocol):
     def returns(self) -> np.ndarray:
         """Returns [n, m] among which, less their sign, stocks are sought."""
 
+    @property
+    def spacing(self) -> float:
+        """How far those returns are apart; 0 where an optimal stock is less one of them."""
+
+    def error(self, utility: Utility) -> float:
+        """By how much `values` may be off; NaN where no bound is known."""
+
     def values(self, utility: Utility, stocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What can be had [C] from stocks [C, m], and which first actions bool[C, A] attain it."""
 
@@ -40,23 +50,58 @@ class Planner(Protocol):
 
 
 def solve(
-    mdp: MDP, objective: Objective, stock: float | np.ndarray | None = None, start: int | None = None
+    mdp: MDP,
+    objective: Objective,
+    stock: float | np.ndarray | None = None,
+    start: int | None = None,
+    points: int | None = None,
 ) -> Solution:
     """The best that any policy can do, from a state and a stock.
 
-    Without a stock a utility starts from 0, and an outer objective from the stock that serves it best. The
-    optimum of `OptimisticCVaR` may draw between two policies before the first step; its law is that of
-    the draw.
+    Every pair of state and paid reward is unrolled where that can be done, which is exact; otherwise, or
+    where `points` are given, values on a grid of so many stocks choose the policy. Without a stock a
+    utility starts from 0, and an outer objective from the stock that serves it best. The optimum of
+    `OptimisticCVaR` may draw between two policies before the first step; its law is that of the draw.
 
     Raises:
         MDPError: where the objective has no optimum on this process, or not the one asked for.
     """
-    utility = objective.utility if hasattr(objective, "utility") else objective
-    _check(mdp, cast(Utility, utility))
-    planner = Unrolled(mdp, start)
-    if hasattr(objective, "utility"):
+    _check(mdp, _utility_of(objective))
+    planner = _planner(mdp, start, points)
+    return _solve(mdp, planner, objective, stock)
+
+
+def frontier(
+    mdp: MDP, objectives: Sequence[Objective], start: int | None = None, points: int | None = None
+) -> list[Solution]:
+    """The solutions of several objectives, which share what the solver learns of the process.
+
+    Raises:
+        MDPError: where one of them has no optimum on this process.
+    """
+    for objective in objectives:
+        _check(mdp, _utility_of(objective))
+    planner = _planner(mdp, start, points)
+    return [_solve(mdp, planner, objective, None) for objective in objectives]
+
+
+def _utility_of(objective: Objective) -> Utility:
+    return cast(Utility, getattr(objective, "utility", objective))
+
+
+def _solve(mdp: MDP, planner: Planner, objective: Objective, stock: float | np.ndarray | None) -> Solution:
+    if _utility_of(objective) is not objective:
         return _outer(planner, cast(Outer, objective), stock)
     return _from(planner, cast(Utility, objective), np.zeros(mdp.dimensions) if stock is None else stock)
+
+
+def _planner(mdp: MDP, start: int | None, points: int | None) -> Planner:
+    if points is not None:
+        return OnGrid(mdp, start, points)
+    try:
+        return Unrolled(mdp, start)
+    except TooLargeError:
+        return OnGrid(mdp, start)
 
 
 def _check(mdp: MDP, utility: Utility) -> None:
@@ -78,10 +123,16 @@ def _check(mdp: MDP, utility: Utility) -> None:
 
 def _from(planner: Planner, utility: Utility, stock: float | np.ndarray) -> Solution:
     vector = np.atleast_1d(np.asarray(stock, float))
-    _, first = planner.values(utility, vector[None])
+    promised, first = planner.values(utility, vector[None])
     law, _ = planner.best(utility, vector)
     given = float(vector[0]) if utility.dimensions is None else vector
-    return Solution(law.score(utility, given), given, _numbers(first), law)
+    value = law.score(utility, given)
+    return Solution(value, given, _numbers(first), law, _gap(promised[0] + planner.error(utility), value))
+
+
+def _gap(most: float, value: float) -> float:
+    """What the optimum may have over a value; rounding is no gap."""
+    return 0.0 if most - value <= SAME * (1 + abs(value)) else most - value
 
 
 def _numbers(first: np.ndarray) -> list[int]:
@@ -92,35 +143,49 @@ def _outer(planner: Planner, objective: Outer, stock: float | np.ndarray | None)
     weights = np.asarray(objective.weights)
     if stock is not None:
         inner = _from(planner, objective.utility, stock)
-        value = float(inner.value - weights @ np.atleast_1d(inner.stock))
-        return inner._replace(value=value)
+        value = float(objective.scale * inner.value - weights @ np.atleast_1d(inner.stock))
+        return inner._replace(value=value, gap=objective.scale * inner.gap)
     if objective.sense == "min":
         return _by_lot(planner, objective)
-    stocks = _candidates(planner.returns[:, 0], objective)
+    stocks, spacing = _candidates(planner, objective)
     values, first = planner.values(objective.utility, stocks)
-    found = values - stocks @ weights
+    found = objective.scale * values - stocks @ weights
     # The law at the best stock may be worth more than that stock shows, and names its own.
-    polished = [_polished(planner, objective, stocks[best]) for best in np.argsort(-found)[:_POLISHED]]
+    polished = [_polished(planner, objective, stocks[peak]) for peak in _peaks(found, len(weights))]
     value, stock, law = max(polished, key=lambda one: one[0])
     _, at_stock = planner.values(objective.utility, np.atleast_1d(stock)[None])
     attained = np.concatenate([first[found >= value - SAME * (1 + abs(value))], at_stock])
-    return Solution(value, float(stock) if np.ndim(stock) == 0 else stock, _numbers(attained), law)
+    most = found.max() + objective.scale * planner.error(objective.utility)
+    if spacing:  # Between two stocks the best may be higher by half a way at the steepest.
+        most += spacing / 2 * max(1.0, objective.scale * slope(objective.utility) - 1)
+    stock = float(stock) if np.ndim(stock) == 0 else stock
+    return Solution(value, stock, _numbers(attained), law, _gap(most, value))
 
 
-def _candidates(returns: np.ndarray, objective: Outer) -> np.ndarray:
-    """Stocks [C, m] among which an optimum lies: less a return, one for each coordinate.
+def _peaks(found: np.ndarray, dimensions: int) -> np.ndarray:
+    """The highest few of candidates, of which those beside a higher one on a line are none."""
+    order = np.argsort(-found, kind="stable")
+    if dimensions == 1:
+        padded = np.pad(found, 1, constant_values=-np.inf)
+        order = order[(found >= padded[:-2])[order] & (found > padded[2:])[order]]
+    return order[:_POLISHED]
+
+
+def _candidates(planner: Planner, objective: Outer) -> tuple[np.ndarray, float]:
+    """Stocks [C, m], each less a return, and how far they are apart; 0 where an optimum is among them.
 
     Coordinates of a spectral objective descend as its levels ascend, since quantiles ascend.
     """
-    count = len(objective.weights)
+    returns, spacing, count = planner.returns[:, 0], planner.spacing, len(objective.weights)
     per_level = int((_MOST_STOCKS * (1, 2)[count > 1]) ** (1 / count))
     if len(returns) > per_level:
         returns = returns[np.unique(np.linspace(0, len(returns) - 1, per_level).astype(int))]
+        spacing = float(np.diff(returns).max())
     grid = np.array(list(itertools.product(np.sort(-returns), repeat=count)))
     if count == 1:
-        return grid
+        return grid, spacing
     by_level = np.argsort([tau for tau, _ in objective.levels])  # type: ignore[attr-defined]
-    return grid[(np.diff(grid[:, by_level], axis=1) <= 0).all(1)]
+    return grid[(np.diff(grid[:, by_level], axis=1) <= 0).all(1)], spacing
 
 
 def _polished(planner: Planner, objective: Outer, stock: np.ndarray) -> tuple[float, np.ndarray, Law]:
@@ -145,7 +210,7 @@ class _Plan(NamedTuple):
 
     def line(self, stock: float, objective: Outer) -> float:
         """What the law is worth by a stock; between two returns a line."""
-        return self.law.score(objective.utility, stock) - stock
+        return objective.scale * self.law.score(objective.utility, stock) - stock
 
 
 def _by_lot(planner: Planner, objective: Outer) -> Solution:
@@ -159,7 +224,7 @@ def _by_lot(planner: Planner, objective: Outer) -> Solution:
         return _Plan(*planner.best(objective.utility, np.array([stock])))
 
     ends = np.sort(-planner.returns[:, 0])
-    found = planner.values(objective.utility, ends[:, None])[0] - ends
+    found = objective.scale * planner.values(objective.utility, ends[:, None])[0] - ends
     middle = int(np.argmin(found))
     stock, value, plans = ends[middle], found[middle], [plan(ends[middle])]
     for low, high in itertools.pairwise(ends[max(middle - 1, 0) : middle + 2]):
@@ -176,7 +241,12 @@ def _by_lot(planner: Planner, objective: Outer) -> Solution:
     active = [one for one in plans if one.line(stock, objective) >= value - SAME * (1 + abs(value))]
     draws = list(_draws(active, objective, -stock))
     law, firsts = max(draws, key=lambda draw: draw[0].score(objective))
-    return Solution(law.score(objective), float(stock), firsts, law)
+    # The optimum is the least of what can be had by any stock.
+    (had,), _ = planner.values(objective.utility, np.array([[stock]]))
+    most = min(found.min(), objective.scale * had - stock) + objective.scale * planner.error(
+        objective.utility
+    )
+    return Solution(law.score(objective), float(stock), firsts, law, _gap(most, law.score(objective)))
 
 
 def _draws(plans: list[_Plan], objective: Outer, quantile: float) -> Iterator[tuple[Law, list[int]]]:

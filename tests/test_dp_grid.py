@@ -1,0 +1,135 @@
+"""Optima from a grid of stocks against those of every reachable pair, and on processes without end."""
+
+import gymnasium
+import jax
+import numpy as np
+import pytest
+from test_dp_vectors import EXACT, UTILITIES, VECTORS, mdp_of
+
+from valuelearn import dp, objectives
+from valuelearn.dp import grid
+from valuelearn.dp.mdp import MDPError
+
+TAUS = (0.02, 0.05, 0.1, 0.25, 0.5)
+
+
+@pytest.mark.parametrize("tau", TAUS)
+@pytest.mark.parametrize("name", ["cliff", "cliff_095"])
+def test_cvar_on_the_cliff(name, tau):
+    exact = dp.solve(mdp_of(name), objectives.CVaR(tau))
+    found = dp.solve(mdp_of(name), objectives.CVaR(tau), points=2001)
+    assert found.value == pytest.approx(exact.value, abs=0.01)
+    assert found.first_actions == exact.first_actions
+    assert exact.gap == 0
+    assert found.gap >= exact.value - found.value - EXACT
+
+
+@pytest.mark.parametrize("stock", [3.0, 1.5, -0.5, -2.25, -4.0, -6.0])
+def test_wanted_returns_of_coins(stock):
+    exact = dp.solve(mdp_of("coin"), UTILITIES["abs"], stock=stock)
+    found = dp.solve(mdp_of("coin"), UTILITIES["abs"], stock=stock, points=2001)
+    assert -0.02 < found.value - exact.value < EXACT
+    assert found.gap >= exact.value - found.value - EXACT
+
+
+@pytest.mark.parametrize(
+    ("name", "objective", "stock"),
+    [
+        ("rand39", objectives.Exponential(1, perspective=True), None),
+        ("rand39", objectives.Squared(), -1.0),
+        ("rand39", objectives.OCE(objectives.Squared()), None),
+        ("rand39", objectives.OptimisticCVaR(0.25), None),
+        ("rand39", objectives.MeanCVaR(0.25, 0.5), None),
+        ("rand39", objectives.Spectral([(0.1, 0.3), (0.5, 0.3), (1.0, 0.4)]), None),
+        ("cliff", objectives.Threshold(), 3.0),
+        ("homeo", objectives.Norm(1), np.array([2.0, -3.0])),
+        ("homeo", objectives.Constraint(10), np.array([0.0, 1.0])),
+    ],
+    ids=repr,
+)
+def test_every_objective(name, objective, stock):
+    exact = dp.solve(mdp_of(name), objective, stock=stock)
+    found = dp.solve(mdp_of(name), objective, stock=stock, points=5000)
+    assert found.value == pytest.approx(exact.value, abs=0.02)
+    assert found.value <= exact.value + EXACT
+
+
+def test_a_stationary_policy_against_value_iteration_on_a_lattice():
+    """Rewards are whole and 1 / gamma is too, so no stock of the lattice is between others."""
+    case = next(case for case in VECTORS["cases"] if case["objective"]["type"] == "policy_iteration")
+    table = VECTORS["mdps"]["loop3"]
+    mdp = dp.MDP.from_table(table["T"], table["gamma"])
+    planner = grid.OnGrid(mdp, points=17, tolerance=1e-12)
+    # The lattice of the case, which is wider than the returns.
+    planner.low, planner.high = np.array([-8.0]), np.array([8.0])
+    values, _ = planner.values(UTILITIES["neg"], np.array([[0.0], [-2.0]]))
+    *_, (limit, _) = case["answer"]["history_V_at_s0_c0_0_and_minus2_and_policy_row_s0"]
+    np.testing.assert_allclose(values, limit, atol=EXACT)
+
+
+def test_twice_the_grid_changes_nothing_on_a_lattice():
+    table = VECTORS["mdps"]["loop3"]
+    mdp = dp.MDP.from_table(table["T"], table["gamma"])
+    stocks = np.linspace(-8, 8, 17)[:, None]
+    found = []
+    for reach, points in ((8.0, 17), (16.0, 33)):
+        planner = grid.OnGrid(mdp, points=points, tolerance=1e-12)
+        assert -reach <= planner.low[0] <= planner.high[0] <= reach
+        planner.low, planner.high = np.array([-reach]), np.array([reach])
+        found.append(planner.values(UTILITIES["neg"], stocks))
+    np.testing.assert_allclose(found[0][0], found[1][0], atol=EXACT)
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+def test_all_slopes_in_one_call():
+    planner = grid.OnGrid(mdp_of("rand39"), points=65)
+    ends = (-planner.high, -planner.low, 65)
+    with jax.enable_x64(True):
+        process = planner._process
+        above, below = np.array([1.0, 0.0, -1.0]), np.array([1.0, 1.0, 1.0])
+
+        def values(above, below):
+            step = (ends[1] - ends[0]) / 64
+            return grid.by_steps(process, ends[0], step, 65, objectives.TwoSlope(above, below), 4)
+
+        together = jax.vmap(values)(above, below)
+        for one, slopes in zip(together, zip(above, below, strict=True), strict=True):
+            np.testing.assert_allclose(one, values(*slopes), atol=1e-12)
+
+
+def value_iteration(mdp):
+    value = np.zeros(len(mdp.probability))
+    for _ in range(10_000):
+        q = (mdp.probability * (mdp.reward[..., 0] + mdp.gamma * value[mdp.next_state])).sum(2)
+        new = np.where(mdp.terminal, 0, np.where(mdp.legal, q, -np.inf).max(1))
+        if np.abs(new - value).max() < 1e-14:
+            break
+        value = new
+    return new
+
+
+@pytest.mark.parametrize("name", ["FrozenLake8x8", "Taxi"])
+def test_the_mean_is_that_of_value_iteration(name):
+    newest = max(found for found in gymnasium.registry if found.startswith(f"{name}-"))
+    mdp = dp.MDP.from_table(gymnasium.make(newest).unwrapped.P, 0.99, start=1)
+    found = dp.solve(mdp, objectives.Mean())
+    assert found.value == pytest.approx(value_iteration(mdp)[1], abs=EXACT)
+
+
+def test_the_frontier_of_a_lake_rises():
+    mdp = dp.MDP.from_table(gymnasium.make("FrozenLake-v1").unwrapped.P, 0.95)
+    found = dp.frontier(mdp, [objectives.CVaR(tau) for tau in (0.1, 0.5, 1.0)], points=501)
+    values = [one.value for one in found]
+    assert 0 <= values[0] < values[1] < values[2] == pytest.approx(value_iteration(mdp)[0], abs=1e-6)
+
+
+def test_returns_without_bound_are_refused():
+    walk = dp.MDP.from_table([[[(0.5, 0, -1.0), (0.5, 1, -1.0)]], []], 1.0)
+    with pytest.raises(MDPError, match="no bound without a horizon"):
+        dp.solve(walk, objectives.CVaR(0.1))
+
+
+def test_values_by_time_that_do_not_fit_are_refused():
+    loop = dp.MDP.from_table([[[(0.5, 0, -1.0), (0.5, 0, 1.0)]]], 0.999)
+    with pytest.raises(MDPError, match="fewer points"):
+        dp.solve(loop, objectives.Squared(), points=1_000_000)
