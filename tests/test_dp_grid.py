@@ -40,6 +40,7 @@ def test_wanted_returns_of_coins(stock):
         ("rand39", objectives.OCE(objectives.Squared()), None),
         ("rand39", objectives.OptimisticCVaR(0.25), None),
         ("rand39", objectives.MeanCVaR(0.25, 0.5), None),
+        ("rand39", objectives.Spectral([(0.2, 0.5), (0.7, 0.5)]), None),
         ("rand39", objectives.Spectral([(0.1, 0.3), (0.5, 0.3), (1.0, 0.4)]), None),
         ("cliff", objectives.Threshold(), 3.0),
         ("homeo", objectives.Norm(1), np.array([2.0, -3.0])),

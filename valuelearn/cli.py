@@ -1,10 +1,12 @@
-"""The front door: `valuelearn train | resume | evaluate | plot | reproduce | ablate | report | support`.
+"""The front door: `valuelearn train | resume | evaluate | plot | reproduce | ablate | report | solve |
+support`.
 
 Everything heavy is imported inside the commands, so that `--help` answers at once.
 """
 
 import datetime
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -125,6 +127,26 @@ def report(study: Annotated[Path, typer.Argument(help="A folder that `ablate` wr
     from benchmarks import report
 
     typer.echo(f"wrote {report.report(study)}")
+
+
+@app.command()
+def solve(
+    process: Annotated[Path, typer.Argument(help="A YAML file, such as agents/processes/two_step.yaml.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Such as objective=cvar objective.tau=0.1"),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="A picture of the return's law to write.")] = None,
+) -> None:
+    """Find the best that any policy can do on a finite process, for any objective of the return's law."""
+    from agents import solving
+    from valuelearn.config import load, placing
+
+    # A bare word stands for the name: the objective's other options are keys of their own.
+    arguments = [re.sub(r"^objective=(\w+)$", r"objective.name=\1", text) for text in overrides or []]
+    config = load(solving.SolveConfig, process, arguments)
+    with placing(process, arguments):
+        solving.solve(config, plot, typer.echo)
 
 
 @app.command()

@@ -438,3 +438,20 @@ class OCE(_Static):
                 return xp.log(rate * (probabilities * xp.exp(-rate * returns)).sum(-1)) / rate
             case _:  # Squared: the mean less the variance, but for a constant.
                 return -Mean().score(returns, probabilities) - 0.5
+
+
+BY_NAME: dict[str, type] = {
+    "mean": Mean,
+    "two_slope": TwoSlope,
+    "squared": Squared,
+    "threshold": Threshold,
+    "exponential": Exponential,
+    "norm": Norm,
+    "constraint": Constraint,
+    "cvar": CVaR,
+    "optimistic_cvar": OptimisticCVaR,
+    "mean_cvar": MeanCVaR,
+    "spectral": Spectral,
+    "oce": OCE,
+}
+"""The objectives by what configs call them."""

@@ -1,7 +1,7 @@
 """Learning curves as pictures."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,4 +90,21 @@ def curves(
     draft = file.with_name(f".{file.name}")  # Renamed when it is whole.
     figure.savefig(draft, dpi=150)
     draft.replace(file)
+    plt.close(figure)
+
+
+def laws(laws: Mapping[str, tuple[np.ndarray, np.ndarray]], file: Path) -> None:
+    """Draw distribution functions, one for each label, of returns [N], ascending, with probabilities [N]."""
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    least = min(returns[0] for returns, _ in laws.values())
+    most = max(returns[-1] for returns, _ in laws.values())
+    margin = 0.05 * max(most - least, 1e-9)
+    for label, (returns, probabilities) in laws.items():
+        reached = np.concatenate([[0.0], np.cumsum(probabilities), [1.0]])
+        ends = np.concatenate([[least - margin], returns, [most + margin]])
+        axes.step(ends, reached, where="post", label=label)
+    axes.set(xlabel="return", ylabel="probability of no more", ylim=(-0.02, 1.02))
+    axes.legend(loc="upper left")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=150)
     plt.close(figure)

@@ -66,7 +66,7 @@ def solve(
     Raises:
         MDPError: where the objective has no optimum on this process, or not the one asked for.
     """
-    _check(mdp, _utility_of(objective))
+    _check(mdp, objective)
     planner = _planner(mdp, start, points)
     return _solve(mdp, planner, objective, stock)
 
@@ -80,7 +80,7 @@ def frontier(
         MDPError: where one of them has no optimum on this process.
     """
     for objective in objectives:
-        _check(mdp, _utility_of(objective))
+        _check(mdp, objective)
     planner = _planner(mdp, start, points)
     return [_solve(mdp, planner, objective, None) for objective in objectives]
 
@@ -104,10 +104,13 @@ def _planner(mdp: MDP, start: int | None, points: int | None) -> Planner:
         return OnGrid(mdp, start)
 
 
-def _check(mdp: MDP, utility: Utility) -> None:
-    name = type(utility).__name__
-    wanted = {None: 1, -1: mdp.dimensions}.get(utility.dimensions, utility.dimensions)
-    if mdp.dimensions not in (1, wanted) or (utility.dimensions == 2 and mdp.dimensions == 1):
+def _check(mdp: MDP, objective: Objective) -> None:
+    utility = _utility_of(objective)
+    name = type(objective).__name__
+    # Each coordinate of an outer objective's stock obtains the one reward.
+    one = utility is not objective or utility.dimensions is None
+    wanted = 1 if one else utility.dimensions
+    if wanted not in (-1, mdp.dimensions):
         raise MDPError(
             f"{name} takes rewards of {wanted} coordinates, those of the process have {mdp.dimensions}"
         )

@@ -1,0 +1,186 @@
+"""Exact optima of a process in a file: `valuelearn solve`."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from envs import tables
+from envs.registry import UnknownEnvironmentError
+from valuelearn import dp, objectives, plots
+from valuelearn.config import Misfit, Section
+from valuelearn.errors import UserError
+
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+class UtilityConfig(Section):
+    """A utility; fields that it has no use for are refused."""
+
+    name: Literal["two_slope", "squared", "exponential"]
+    """The utility."""
+    above: float | None = None
+    """Slope of two_slope above zero."""
+    below: float | None = None
+    """Slope of two_slope below zero."""
+    rate: float | None = None
+    """Risk aversion of exponential, per unit of return."""
+    perspective: bool | None = None
+    """Whether exponential keeps the time beside the stock, which gamma below 1 needs."""
+
+    def make(self) -> objectives.Utility:
+        """The utility."""
+        return _make(self)
+
+
+class ObjectiveConfig(Section):
+    """What is maximised of the return's law; fields that it has no use for are refused."""
+
+    name: Literal[tuple(objectives.BY_NAME)] = "mean"  # type: ignore[valid-type]
+    """The objective."""
+    above: float | None = None
+    """Slope of two_slope above zero."""
+    below: float | None = None
+    """Slope of two_slope below zero."""
+    strict: bool | None = None
+    """Whether threshold asks for more than the stock lacks, not for as much."""
+    rate: float | None = None
+    """Risk aversion of exponential, per unit of return."""
+    perspective: bool | None = None
+    """Whether exponential keeps the time beside the stock, which gamma below 1 needs."""
+    order: float | None = None
+    """Order of norm; 2 is Euclid's."""
+    penalty: float | None = None
+    """Price of each unit that constraint's second coordinate lacks."""
+    tau: float | None = None
+    """Share of outcomes that cvar, optimistic_cvar and mean_cvar average."""
+    weight: float | None = None
+    """Weight of the mean in mean_cvar."""
+    levels: list[tuple[float, float]] | None = None
+    """Pairs of share and weight that spectral sums."""
+    utility: UtilityConfig | None = None
+    """What oce is the certainty equivalent of."""
+
+    def make(self) -> objectives.Objective:
+        """The objective."""
+        return _make(self)
+
+    @model_validator(mode="after")
+    def _check(self) -> "ObjectiveConfig":
+        self.make()
+        return self
+
+
+def _make(config: UtilityConfig | ObjectiveConfig) -> Any:
+    """The objective of that name from the fields that are its own.
+
+    Raises:
+        Misfit: for a field that is not its own, or is missing, or is out of range.
+    """
+    of = objectives.BY_NAME[config.name]
+    wanted = {field.name: field for field in dataclasses.fields(of)}
+    given = {name: getattr(config, name) for name in type(config).model_fields if name != "name"}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        if name not in wanted:
+            raise Misfit(name, value, f"{config.name} has no use for it", "name")
+    for name, field in wanted.items():
+        if name not in given and field.default is dataclasses.MISSING:
+            raise Misfit("name", config.name, f"it needs {name}", name)
+    if isinstance(utility := given.get("utility"), UtilityConfig):
+        given["utility"] = utility.make()
+    try:
+        return of(**given)
+    except objectives.ObjectiveError as error:
+        raise Misfit("name", config.name, str(error), *given) from None
+
+
+class SolveConfig(Section):
+    """A process, and what is wanted of it."""
+
+    table: list[list[list[Any]]] | None = None
+    """For each state, for each action, outcomes [probability, next state, reward]; no action: terminal."""
+    gymnasium: str | None = None
+    """A toy-text environment of gymnasium, in place of a table."""
+    options: dict[str, Any] | None = None
+    """Arguments of that environment, such as is_slippery."""
+    gamma: Annotated[float, Field(gt=0, le=1)]
+    """Discount per step."""
+    horizon: Annotated[int, Field(ge=0)] | None = None
+    """Decisions until the end; none for as many as it takes."""
+    start: Annotated[int, Field(ge=0)] = 0
+    """The state to begin in."""
+    stock: float | list[float] | None = None
+    """The stock to begin with; none for 0, or for the best one where the objective seeks it."""
+    points: Annotated[int, Field(ge=2)] | None = None
+    """Stocks of a grid to solve on; none where every reachable pair can be unrolled."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """What is maximised."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "SolveConfig":
+        if (self.table is None) == (self.gymnasium is None):
+            raise Misfit("table", self.table, "either it or gymnasium is wanted", "gymnasium")
+        return self
+
+    def process(self) -> dp.MDP:
+        """The process.
+
+        Raises:
+            Misfit: where it is none.
+        """
+        key = "table" if self.table is not None else "gymnasium"
+        try:
+            table = (
+                self.table
+                if self.table is not None
+                else tables.toy_text(str(self.gymnasium), self.options or {})
+            )
+            return dp.MDP.from_table(table, self.gamma, self.horizon, self.start)
+        except (dp.MDPError, UnknownEnvironmentError) as error:
+            found = "given" if key == "table" else self.gymnasium
+            raise Misfit(key, found, str(error), "gamma", "horizon", "start") from None
+
+
+def solve(config: SolveConfig, plot: Path | None, echo: Callable[[str], None]) -> None:
+    """Print the optimum and the law of its return, and draw that beside the best mean's.
+
+    Raises:
+        UserError: where the process has no such optimum, or a picture was asked for of vectors.
+    """
+    mdp = config.process()
+    stock = None if config.stock is None else np.asarray(config.stock)
+    found = dp.solve(mdp, config.objective.make(), stock, points=config.points)
+    echo(f"value          {found.value:.9g}  ({_gap(found.gap)})")
+    echo(f"stock          {np.array2string(np.asarray(found.stock), precision=9)}")
+    echo(f"first actions  {', '.join(map(str, found.first_actions)) or 'none'}")
+    law = found.law
+    mean = np.array2string(np.asarray(law.mean), precision=6)
+    echo(f"return         {len(law.probabilities)} values, mean {mean}")
+    if law.returns.ndim == 1:
+        reached = np.cumsum(law.probabilities)
+        for level in _QUANTILES:
+            at = law.returns[min(int(np.searchsorted(reached, level - 1e-12)), len(reached) - 1)]
+            echo(f"{100 * level:>9.0f} %    {at:.6g}")
+    if plot is not None:
+        if law.returns.ndim > 1:
+            raise UserError(
+                f"--plot {plot}: rewards have {law.returns.shape[1]} coordinates; one can be drawn"
+            )
+        laws = {config.objective.name: law}
+        if config.objective.name != "mean":
+            laws["mean"] = dp.solve(mdp, objectives.Mean(), points=config.points).law
+        plots.laws({name: (one.returns, one.probabilities) for name, one in laws.items()}, plot)
+        echo(f"wrote {plot}")
+
+
+def _gap(gap: float) -> str:
+    if gap == 0:
+        return "exact"
+    if math.isnan(gap):
+        return "how much better the optimum is, if at all, is not known"
+    return f"the optimum is at most {gap:.3g} better"
