@@ -20,7 +20,7 @@ from valuelearn.objectives import TwoSlope, Utility, slope
 _MOST_BYTES = 4 * 2**30
 
 
-class _Process(NamedTuple):
+class Process(NamedTuple):
     """An MDP with its distinct rewards by number."""
 
     probability: jax.Array  # f64[S, A, K]
@@ -29,8 +29,16 @@ class _Process(NamedTuple):
     rewards: jax.Array  # f64[R, m]
     gamma: jax.Array  # f64[]
 
+    @classmethod
+    def of(cls, mdp: MDP) -> "Process":
+        """The process as arrays of JAX."""
+        rewards, number = np.unique(mdp.reward.reshape(-1, mdp.dimensions), axis=0, return_inverse=True)
+        arrays = mdp.probability, mdp.next_state, number.reshape(mdp.next_state.shape), rewards, mdp.gamma
+        with jax.enable_x64(True):
+            return cls(*map(jnp.asarray, arrays))
 
-class _Grid(NamedTuple):
+
+class Grid(NamedTuple):
     """Stocks at equal distances, C = count^m of them in all."""
 
     low: np.ndarray  # f64[m]
@@ -87,7 +95,7 @@ def _sweeps(mdp: MDP, tolerance: float) -> int:
     return max(int(np.ceil(np.log(tolerance / max(bound(mdp), tolerance)) / np.log(mdp.gamma))), 1)
 
 
-def _sweep(process: _Process, gain: jax.Array, factor: Any, place: tuple, h: jax.Array) -> jax.Array:
+def _sweep(process: Process, gain: jax.Array, factor: Any, place: tuple, h: jax.Array) -> jax.Array:
     """One step of dynamic programming on h [S, C]; gain [R, C], place the stocks that follow."""
     number, weight = place  # Both [R, C, J].
     ahead = (weight * h[:, number]).sum(-1)  # [S, R, C]
@@ -100,10 +108,10 @@ def _sweep(process: _Process, gain: jax.Array, factor: Any, place: tuple, h: jax
 
 @functools.partial(jax.jit, static_argnames="count")
 def stationary(
-    process: _Process, low: Any, step: Any, count: int, utility: Utility, tolerance: Any
+    process: Process, low: Any, step: Any, count: int, utility: Utility, tolerance: Any
 ) -> jax.Array:
     """h [S, C] for a utility of degree one, gamma below 1 or every episode ending: its fixed point."""
-    gain, place = _by_stock(process, _Grid(low, step, count), utility)
+    gain, place = _by_stock(process, Grid(low, step, count), utility)
 
     def go_on(carry: tuple) -> jax.Array:
         return carry[1] > tolerance
@@ -117,9 +125,9 @@ def stationary(
 
 
 @functools.partial(jax.jit, static_argnames=("count", "sweeps"))
-def by_steps(process: _Process, low: Any, step: Any, count: int, utility: Utility, sweeps: int) -> jax.Array:
+def by_steps(process: Process, low: Any, step: Any, count: int, utility: Utility, sweeps: int) -> jax.Array:
     """h [sweeps, S, C] for a utility of degree one, by steps to go, from 0."""
-    gain, place = _by_stock(process, _Grid(low, step, count), utility)
+    gain, place = _by_stock(process, Grid(low, step, count), utility)
 
     def sweep(h: jax.Array, _: None) -> tuple:
         return _sweep(process, gain, process.gamma, place, h), h
@@ -128,10 +136,10 @@ def by_steps(process: _Process, low: Any, step: Any, count: int, utility: Utilit
 
 
 @functools.partial(jax.jit, static_argnames=("count", "sweeps"))
-def by_time(process: _Process, low: Any, step: Any, count: int, utility: Utility, sweeps: int) -> jax.Array:
+def by_time(process: Process, low: Any, step: Any, count: int, utility: Utility, sweeps: int) -> jax.Array:
     """h [sweeps, S, C] for any utility, by steps to go, on what is obtained in all."""
-    grid = _Grid(low, step, count)
-    stocks = _points(grid)
+    grid = Grid(low, step, count)
+    stocks = points_of(grid)
 
     def sweep(h: jax.Array, time: jax.Array) -> tuple:
         after = stocks + process.gamma**time * process.rewards[:, None]  # [R, C, m]
@@ -142,14 +150,14 @@ def by_time(process: _Process, low: Any, step: Any, count: int, utility: Utility
     return jax.lax.scan(sweep, start, jnp.arange(sweeps - 1, -1, -1))[1]
 
 
-def _by_stock(process: _Process, grid: _Grid, utility: Utility) -> tuple[jax.Array, tuple]:
+def _by_stock(process: Process, grid: Grid, utility: Utility) -> tuple[jax.Array, tuple]:
     """Gains [R, C] and the places of the stocks that follow (c + r) / gamma."""
-    stocks = _points(grid)
+    stocks = points_of(grid)
     after = stocks + process.rewards[:, None]  # [R, C, m]
     return evaluate(utility, after) - evaluate(utility, stocks), grid.corners(after / process.gamma)
 
 
-def _points(grid: _Grid) -> jax.Array:
+def points_of(grid: Grid) -> jax.Array:
     """Every stock f64[C, m] of a grid whose ends may be traced."""
     axes = jnp.meshgrid(
         *(grid.low[axis] + grid.step[axis] * jnp.arange(grid.size) for axis in range(len(grid.low))),
@@ -176,11 +184,8 @@ class OnGrid:
         self.mdp = mdp = mdp.reachable(mdp.start if start is None else start)
         self.start, self.points, self.tolerance = mdp.start, points, tolerance
         self.low, self.high = range_of_returns(mdp)
-        rewards, number = np.unique(mdp.reward.reshape(-1, mdp.dimensions), axis=0, return_inverse=True)
-        arrays = mdp.probability, mdp.next_state, number.reshape(mdp.next_state.shape), rewards, mdp.gamma
-        with jax.enable_x64(True):
-            self._process = _Process(*map(jnp.asarray, arrays))
-        self._solved: dict[tuple, tuple[_Grid, np.ndarray]] = {}
+        self._process = Process.of(mdp)
+        self._solved: dict[tuple, tuple[Grid, np.ndarray]] = {}
 
     @property
     def returns(self) -> np.ndarray:
@@ -230,7 +235,7 @@ class OnGrid:
             return law, 0
         return law, int(policy(0, np.array([self.start]), stock[None])[0])
 
-    def _table(self, utility: Utility, stocks: np.ndarray) -> tuple[_Grid, np.ndarray]:
+    def _table(self, utility: Utility, stocks: np.ndarray) -> tuple[Grid, np.ndarray]:
         """The grid, and h [T, S, C] by steps to go; T is 1 where it is stationary."""
         width = max(len(stocks[0]), len(self.low))
         low, high = np.broadcast_to(self.low, width), np.broadcast_to(self.high, width)
@@ -248,7 +253,7 @@ class OnGrid:
         if key not in self._solved:
             ends = (low, step, count)
             with jax.enable_x64(True):
-                self._solved[key] = _Grid(*ends), np.asarray(self._solve(utility, ends))
+                self._solved[key] = Grid(*ends), np.asarray(self._solve(utility, ends))
         return self._solved[key]
 
     def _solve(self, utility: Utility, ends: tuple) -> jax.Array:
@@ -270,7 +275,7 @@ class OnGrid:
     def _q(
         self,
         utility: Utility,
-        table: tuple[_Grid, np.ndarray],
+        table: tuple[Grid, np.ndarray],
         time: int,
         states: np.ndarray,
         stocks: np.ndarray,

@@ -1,0 +1,100 @@
+"""Laws on a grid of stocks and returns against those of the reference vectors."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from test_dp_vectors import EXACT, UTILITIES, VECTORS, mdp_of, named
+
+from valuelearn import dp, objectives
+from valuelearn.dp.categorical import Lattice, policy_iteration, value_iteration
+from valuelearn.dp.mdp import MDPError
+
+
+def endless(name):
+    return dataclasses.replace(mdp_of(name), horizon=None)
+
+
+def test_value_iteration_on_the_cliff_is_exact():
+    case = named("cliff/grid_solver")
+    lattice = Lattice(*case["objective"]["cgrid"])
+    found = value_iteration(mdp_of("cliff"), UTILITIES["neg"], lattice, Lattice(*case["objective"]["zgrid"]))
+    for tau, value in case["answer"]["cvar_by_tau"].items():
+        best = (found.value[mdp_of("cliff").start] / float(tau) - found.stocks).max()
+        assert best == pytest.approx(value, abs=EXACT)
+    assert (found.sweeps, found.moved, found.clipped) == (16, 0, 0)
+    np.testing.assert_allclose(found.probabilities.sum(-1), 1, atol=EXACT)
+
+
+# Of 61 points the stock 2.25 lies between two, which the reference reads in a way of its own; 481 take long.
+@pytest.mark.parametrize("points", [121, 241])
+def test_a_finer_grid_is_nearer(points):
+    error = named("grid_solver_refinement")["answer"]["max_abs_error_by_points"][str(points)]
+    mdp, lattice = mdp_of("coin"), Lattice(-15, 15, points)
+    found = value_iteration(mdp, UTILITIES["abs"], lattice, lattice)
+    errors = []
+    for case in VECTORS["cases"]:
+        if case["mdp"] == "coin" and case["objective"]["type"] == "expected_utility":
+            (at,) = np.flatnonzero(np.isclose(found.stocks, case["objective"]["c0"]))
+            errors.append(case["answer"]["value"] - found.value[mdp.start, at])
+    assert min(errors) >= -EXACT  # A lower bound, for f is concave.
+    assert 0.7 * error < max(errors) <= error  # The reference breaks ties in another way.
+    assert found.clipped == 0
+    assert 0 < found.moved <= lattice.step / 2
+
+
+def test_policy_iteration():
+    case = named("loop3/PI/neg")
+    lattice = Lattice(*case["objective"]["c_lattice"])
+    start = np.zeros((3, lattice.points), int)
+    history = policy_iteration(endless("loop3"), UTILITIES["neg"], lattice, lattice, start)
+    wanted = case["answer"]["history_V_at_s0_c0_0_and_minus2_and_policy_row_s0"]
+    at = [lattice.points // 2, lattice.points // 2 - 2]
+    for laws, (values, policy) in zip(history, wanted, strict=False):
+        np.testing.assert_allclose(laws.value[0, at], values, atol=EXACT)
+        np.testing.assert_array_equal(laws.actions[0, 0], policy)
+    np.testing.assert_array_equal(history[-1].actions[0], case["answer"]["converged_policy"])
+
+
+def test_values_of_an_endless_loop():
+    case = named("loop3/PI/neg")
+    lattice = Lattice(*case["objective"]["c_lattice"])
+    found = value_iteration(endless("loop3"), UTILITIES["neg"], lattice, lattice, tolerance=1e-11)
+    assert found.value[0, 8] == pytest.approx(case["answer"]["V_inf_s0_c0_0"], abs=EXACT)
+
+
+def test_a_grid_too_small_is_seen():
+    """P5: mass beyond the grid is lost, and said to be."""
+    mdp = mdp_of("cliff")
+    found = value_iteration(mdp, UTILITIES["neg"], Lattice(-40, 40, 81), Lattice(-5, 5, 11))
+    assert found.clipped > 0.5
+
+
+def test_the_mean_is_kept_where_nothing_is_clipped():
+    mdp = mdp_of("rand39")
+    stocks, returns = Lattice(-16, 16, 65), Lattice(-16, 16, 65)
+    found = value_iteration(mdp, objectives.Mean(), stocks, returns)
+    best = dp.solve(mdp, objectives.Mean()).value
+    assert found.clipped == 0
+    np.testing.assert_allclose(found.probabilities[mdp.start] @ found.returns, best, atol=1e-12)
+
+
+def test_stocks_are_mixed_by_probability():
+    """P14: between the stocks of two laws lies their mixture, which has both of their returns."""
+    table = [[[(1.0, 1, 0.5)]], [[(1.0, 2, 0.0)], [(1.0, 2, 1.0)]], []]
+    mdp = dp.MDP.from_table(table, 1.0, 2)
+    found = value_iteration(mdp, objectives.TwoSlope(-1, 1), Lattice(-2, 2, 5), Lattice(-2, 2, 9))
+    law = found.probabilities[0, list(found.stocks).index(-1)]  # Half a step from both -1 and 0.
+    assert dict(zip(found.returns[law > 0], law[law > 0], strict=True)) == {0.5: 0.5, 1.5: 0.5}
+
+
+def test_what_cannot_be_had_is_refused():
+    lattice = Lattice(-1, 1, 3)
+    with pytest.raises(MDPError, match="scalar rewards"):
+        value_iteration(mdp_of("homeo"), objectives.Norm(), lattice, lattice)
+    with pytest.raises(MDPError, match="not indifferent to gamma"):
+        value_iteration(mdp_of("entropic"), objectives.Exponential(1), lattice, lattice)
+    with pytest.raises(MDPError, match="give no horizon"):
+        policy_iteration(mdp_of("cliff"), UTILITIES["neg"], lattice, lattice, np.zeros((24, 3), int))
+    with pytest.raises(MDPError, match="after 3 sweeps"):
+        value_iteration(endless("loop3"), UTILITIES["neg"], lattice, lattice, max_sweeps=3)
