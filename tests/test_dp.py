@@ -113,6 +113,15 @@ def test_the_best_tail_takes_the_coin():
     np.testing.assert_array_equal(found.law.returns, [-4.0, 4.0])
 
 
+def test_exactness_is_claimed_where_it_holds():
+    mdp = dp.MDP.from_table(COIN, 1.0, 1)
+    assert dp.solve(mdp, objectives.CVaR(0.5)).gap == 0
+    assert np.isnan(dp.solve(mdp, objectives.OCE(objectives.Squared())).gap)
+    certain = dp.solve(mdp, objectives.OCE(objectives.Exponential(2.0)))
+    assert certain.gap == 0
+    assert certain.value == pytest.approx(0.5 - np.log(2) / 2 - 0.5)  # Of a sure 0.5.
+
+
 def test_wanted_returns_are_had():
     mdp = dp.MDP.from_table(COIN, 1.0, 1)
     assert dp.solve(mdp, objectives.TwoSlope(-1, 1), stock=-0.5).value == 0

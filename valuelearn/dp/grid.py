@@ -39,7 +39,7 @@ class Process(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """Stocks at equal distances, C = count^m of them in all."""
+    """Stocks at equal distances, C = size^m of them in all."""
 
     low: np.ndarray  # f64[m]
     step: np.ndarray  # f64[m]

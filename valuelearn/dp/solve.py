@@ -10,7 +10,7 @@ from valuelearn.dp.exact import TooLargeError, Unrolled
 from valuelearn.dp.grid import OnGrid
 from valuelearn.dp.laws import SAME, Law, law_of
 from valuelearn.dp.mdp import MDP, MDPError
-from valuelearn.objectives import Exponential, Objective, Outer, Utility, slope
+from valuelearn.objectives import Exponential, Objective, Outer, Squared, Utility, slope
 
 _MOST_STOCKS = 50_000
 _POLISHED = 8
@@ -184,6 +184,8 @@ def _candidates(planner: Planner, objective: Outer) -> tuple[np.ndarray, float]:
     if len(returns) > per_level:
         returns = returns[np.unique(np.linspace(0, len(returns) - 1, per_level).astype(int))]
         spacing = float(np.diff(returns).max())
+    if isinstance(objective.utility, Squared):  # Its best stock need not be less a return.
+        spacing = float("nan")
     grid = np.array(list(itertools.product(np.sort(-returns), repeat=count)))
     if count == 1:
         return grid, spacing
@@ -229,26 +231,30 @@ def _by_lot(planner: Planner, objective: Outer) -> Solution:
     ends = np.sort(-planner.returns[:, 0])
     found = objective.scale * planner.values(objective.utility, ends[:, None])[0] - ends
     middle = int(np.argmin(found))
-    stock, value, plans = ends[middle], found[middle], [plan(ends[middle])]
+    tried, plans = [ends[middle]], [plan(ends[middle])]
     for low, high in itertools.pairwise(ends[max(middle - 1, 0) : middle + 2]):
         plans += [plan(low), plan(high)]
         while True:
             at_low, at_high = (np.array([one.line(end, objective) for one in plans]) for end in (low, high))
             share, model = _lowest(at_low, at_high)
             here = low + share * (high - low)
+            tried.append(here)
             plans.append(plan(here))
-            if (reached := plans[-1].line(here, objective)) < value:
-                stock, value = here, reached
-            if reached <= model + SAME * (1 + abs(model)):
+            if plans[-1].line(here, objective) <= model + SAME * (1 + abs(model)):
                 break
-    active = [one for one in plans if one.line(stock, objective) >= value - SAME * (1 + abs(value))]
+
+    def highest(stock: float) -> float:
+        return max(one.line(stock, objective) for one in plans)
+
+    stock = min(tried, key=highest)
+    least = highest(stock) - SAME * (1 + abs(highest(stock)))
+    active = [one for one in plans if one.line(stock, objective) >= least]
     draws = list(_draws(active, objective, -stock))
     law, firsts = max(draws, key=lambda draw: draw[0].score(objective))
     # The optimum is the least of what can be had by any stock.
     (had,), _ = planner.values(objective.utility, np.array([[stock]]))
-    most = min(found.min(), objective.scale * had - stock) + objective.scale * planner.error(
-        objective.utility
-    )
+    error = objective.scale * planner.error(objective.utility)
+    most = min(found.min(), objective.scale * had - stock) + error
     return Solution(law.score(objective), float(stock), firsts, law, _gap(most, law.score(objective)))
 
 
@@ -275,8 +281,8 @@ def _lowest(at_low: np.ndarray, at_high: np.ndarray) -> tuple[float, float]:
     """Where in [0, 1], and how low, the largest of lines from `at_low` to `at_high` is lowest."""
     crossings = [0.0, 1.0]
     for one, other in itertools.combinations(range(len(at_low)), 2):
-        slope = (at_high - at_low)[one] - (at_high - at_low)[other]
-        if slope and 0 < (share := (at_low[other] - at_low[one]) / slope) < 1:
+        parting = (at_high - at_low)[one] - (at_high - at_low)[other]
+        if parting and 0 < (share := (at_low[other] - at_low[one]) / parting) < 1:
             crossings.append(share)
     heights = [float((at_low + share * (at_high - at_low)).max()) for share in crossings]
     best = int(np.argmin(heights))
