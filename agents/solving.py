@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from envs import tables
+from envs import gridworld, tables
 from envs.registry import UnknownEnvironmentError
 from valuelearn import dp, objectives, plots
 from valuelearn.config import Misfit, Section
@@ -106,14 +106,16 @@ class SolveConfig(Section):
     """For each state, for each action, outcomes [probability, next state, reward]; no action: terminal."""
     gymnasium: str | None = None
     """A toy-text environment of gymnasium, in place of a table."""
+    gridworld: str | None = None
+    """A gridworld of ours, such as cliff, in place of a table."""
     options: dict[str, Any] | None = None
     """Arguments of that environment, such as is_slippery."""
     gamma: Annotated[float, Field(gt=0, le=1)]
     """Discount per step."""
     horizon: Annotated[int, Field(ge=0)] | None = None
     """Decisions until the end; none for as many as it takes."""
-    start: Annotated[int, Field(ge=0)] = 0
-    """The state to begin in."""
+    start: Annotated[int, Field(ge=0)] | None = None
+    """The state to begin in; none for the gridworld's own, or 0."""
     stock: float | list[float] | None = None
     """The stock to begin with; none for 0, or for the best one where the objective seeks it."""
     points: Annotated[int, Field(ge=2)] | None = None
@@ -123,8 +125,10 @@ class SolveConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "SolveConfig":
-        if (self.table is None) == (self.gymnasium is None):
-            raise Misfit("table", self.table, "either it or gymnasium is wanted", "gymnasium")
+        given = [name for name in ("table", "gymnasium", "gridworld") if getattr(self, name) is not None]
+        if len(given) != 1:
+            reason = "one of table, gymnasium and gridworld is wanted"
+            raise Misfit("table", self.table, reason, *given)
         return self
 
     def process(self) -> dp.MDP:
@@ -133,17 +137,24 @@ class SolveConfig(Section):
         Raises:
             Misfit: where it is none.
         """
-        key = "table" if self.table is not None else "gymnasium"
+        key = next(name for name in ("table", "gymnasium", "gridworld") if getattr(self, name) is not None)
+        found = "given" if key == "table" else getattr(self, key)
         try:
-            table = (
-                self.table
-                if self.table is not None
-                else tables.toy_text(str(self.gymnasium), self.options or {})
+            table, start = self._table()
+            return dp.MDP.from_table(
+                table, self.gamma, self.horizon, start if self.start is None else self.start
             )
-            return dp.MDP.from_table(table, self.gamma, self.horizon, self.start)
         except (dp.MDPError, UnknownEnvironmentError) as error:
-            found = "given" if key == "table" else self.gymnasium
             raise Misfit(key, found, str(error), "gamma", "horizon", "start") from None
+
+    def _table(self) -> tuple[Any, int]:
+        """The table, and the state to begin in where none is given."""
+        if self.gridworld is not None:
+            grid = gridworld.named(self.gridworld)
+            return grid.table(), grid.start
+        if self.gymnasium is not None:
+            return tables.toy_text(self.gymnasium, self.options or {}), 0
+        return self.table, 0
 
 
 def solve(config: SolveConfig, plot: Path | None, echo: Callable[[str], None]) -> None:

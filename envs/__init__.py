@@ -1,6 +1,7 @@
 """Environments by name: `make("minatar/breakout", num_envs=64)`.
 
 minatar/<game>, classic/<name>   gymnax, stepped inside the compiled loop (extra `fast`)
+grid/<name>                      gridworlds, inside the compiled loop, and exact processes too
 probe/<name>                     tiny, with known returns, inside the compiled loop
 atari/<game>                     ale-py's vector environment (extra `atari`)
 gym/<any gymnasium id>           a gymnasium vector environment

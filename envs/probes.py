@@ -1,8 +1,7 @@
 """Probe environments: decision processes so small that every return is known in closed form.
 
 Each isolates one thing that value learning must get right, so that a failure names its cause. They
-are tables of the same shape (two states, two actions, two outcomes), and run inside the compiled
-loop. An observation is the state as a one-hot vector.
+are tables of the same shape: two states, two actions, two outcomes.
 """
 
 from collections.abc import Callable
@@ -12,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs import tabular
 from envs.registry import unknown
-from valuelearn.types import EnvSpec, FunctionalEnv, Timestep
+from envs.tabular import Table
+from valuelearn.types import FunctionalEnv
 
 _GEOMETRIC_TERMS = 64  # The rest of a geometric series of 1/2 is below float64's rounding.
 
@@ -23,17 +24,6 @@ class Law(NamedTuple):
 
     returns: np.ndarray  # f64[M]
     probabilities: np.ndarray  # f64[M]
-
-
-class Table(NamedTuple):
-    """A decision process; indices are state, action, outcome."""
-
-    start: np.ndarray  # f32[2] probability of each first state.
-    probability: np.ndarray  # f32[2, 2, 2]
-    reward: np.ndarray  # f32[2, 2, 2]
-    following: np.ndarray  # i32[2, 2, 2] state
-    terminates: np.ndarray  # bool[2, 2, 2]
-    limit: np.ndarray  # i32[] steps after which an episode is truncated.
 
 
 class Probe(NamedTuple):
@@ -117,13 +107,6 @@ NAMES = tuple(PROBES)
 _ALL = jax.tree.map(lambda *tables: np.stack(tables), *(probe.table for probe in PROBES.values()))
 
 
-class _State(NamedTuple):
-    table: Table
-    state: jax.Array  # i32[E]
-    steps: jax.Array  # i32[E] since the episode began.
-    episode_return: jax.Array  # f32[E]
-
-
 def check(name: str) -> None:
     """Refuse a name that is not one of `NAMES`.
 
@@ -145,35 +128,4 @@ def number(index: jax.Array | int, num_envs: int) -> FunctionalEnv:
     Only `init` reads `index`, which may be traced: under `vmap` over it, every probe is trained at once.
     """
 
-    def first_states(table: Table, key: jax.Array) -> jax.Array:
-        return jax.random.bernoulli(key, table.start[1], (num_envs,)).astype(jnp.int32)
-
-    def init(key: jax.Array) -> tuple[_State, jax.Array]:
-        table = jax.tree.map(lambda x: jnp.asarray(x)[index], _ALL)
-        state = first_states(table, key)
-        zeros = jnp.zeros(num_envs, jnp.int32)
-        return _State(table, state, zeros, zeros.astype(jnp.float32)), jax.nn.one_hot(state, 2)
-
-    def step(before: _State, action: jax.Array, key: jax.Array) -> tuple[_State, Timestep]:
-        table = before.table
-        outcome_key, start_key = jax.random.split(key)
-        first = table.probability[before.state, action, 0]
-        outcome = (jax.random.uniform(outcome_key, (num_envs,)) >= first).astype(jnp.int32)
-        place = (before.state, action, outcome)
-        following, terminated, reward = table.following[place], table.terminates[place], table.reward[place]
-        steps, episode_return = before.steps + 1, before.episode_return + reward
-        last = terminated | (steps >= table.limit)
-        state = jnp.where(last, first_states(table, start_key), following)
-        timestep = Timestep(
-            next_obs=jax.nn.one_hot(following, 2),
-            obs=jax.nn.one_hot(state, 2),
-            reward=reward,
-            discount=1.0 - terminated,
-            last=last,
-            valid=jnp.ones(num_envs, bool),
-            episode_return=episode_return,
-        )
-        after = _State(table, state, jnp.where(last, 0, steps), jnp.where(last, 0.0, episode_return))
-        return after, timestep
-
-    return FunctionalEnv(EnvSpec((2,), np.dtype(np.float32), 2, num_envs), init, step)
+    return tabular.make(lambda: jax.tree.map(lambda x: jnp.asarray(x)[index], _ALL), 2, 2, num_envs)

@@ -30,7 +30,7 @@ def unknown(kind: str, name: str, names: list[str]) -> UnknownEnvironmentError:
 
 def is_functional(env_id: str) -> bool:
     """Whether the environment runs inside the compiled loop."""
-    return env_id.partition("/")[0] in ("minatar", "classic", "probe")
+    return env_id.partition("/")[0] in ("minatar", "classic", "grid", "probe")
 
 
 def check(env_id: str) -> None:
@@ -46,6 +46,10 @@ def check(env_id: str) -> None:
             from envs import functional
 
             functional.gymnax_id(kind, name)
+        case "grid":
+            from envs import gridworld
+
+            gridworld.named(name)
         case "probe":
             from envs import probes
 
@@ -59,7 +63,9 @@ def check(env_id: str) -> None:
 
             gym_host.check(name)
         case _:
-            raise unknown("kind of environment", kind, ["minatar", "classic", "probe", "atari", "gym"])
+            raise unknown(
+                "kind of environment", kind, ["minatar", "classic", "grid", "probe", "atari", "gym"]
+            )
 
 
 def make(env_id: str, *, num_envs: int, atari: AtariOptions | None = None) -> FunctionalEnv | HostEnv:
@@ -84,6 +90,10 @@ def make(env_id: str, *, num_envs: int, atari: AtariOptions | None = None) -> Fu
             from envs.gym_host import make_gym
 
             return make_gym(name, num_envs)
+        case "grid":
+            from envs import gridworld
+
+            return gridworld.named(name).make(num_envs)
         case "probe":
             from envs import probes
 

@@ -82,7 +82,7 @@ def test_vector_rewards(tmp_path, capsys):
         (["objective=threshold", "horizon=null", "gamma=0.9"], "discontinuous"),
         (["gymnasium=Taxi-v99", "table=null"], "gymnasium does not make Taxi-v99"),
         (["gymnasium=CartPole-v1", "table=null"], "CartPole-v1 has no table of transitions"),
-        (["gymnasium=FrozenLake-v1"], "either it or gymnasium is wanted"),
+        (["gymnasium=FrozenLake-v1"], "one of table, gymnasium and gridworld is wanted"),
         (["table=[[[[0.9, 0, 1.0]]]]"], "state 0, action 0: probabilities sum to 0.9, 1 is wanted"),
         (["table=[[[[1.0, 3, 1.0]]]]"], "state 0, action 0: it leads to state 3, which is unknown"),
         (["table=[[[[1.0, 0, 1.0]]]]", "horizon=null", "gamma=1.0"], "gamma is 1 and there is no horizon"),
