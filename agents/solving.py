@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from envs import gridworld, tables
 from envs.registry import UnknownEnvironmentError
-from valuelearn import dp, objectives, plots
+from valuelearn import dp, logs, objectives, plots
 from valuelearn.config import Misfit, Section
 from valuelearn.errors import UserError
 
@@ -163,7 +163,11 @@ def solve(config: SolveConfig, plot: Path | None, echo: Callable[[str], None]) -
     Raises:
         UserError: where the process has no such optimum, or a picture was asked for of vectors.
     """
+    if plot is not None:
+        logs.check_new_file(plot, (".png", ".pdf", ".svg"))
     mdp = config.process()
+    if plot is not None and mdp.dimensions > 1:
+        raise UserError(f"--plot {plot}: rewards have {mdp.dimensions} coordinates; one can be drawn")
     stock = None if config.stock is None else np.asarray(config.stock)
     found = dp.solve(mdp, config.objective.make(), stock, points=config.points)
     echo(f"value          {found.value:.9g}  ({_gap(found.gap)})")
@@ -178,10 +182,6 @@ def solve(config: SolveConfig, plot: Path | None, echo: Callable[[str], None]) -
             at = law.returns[min(int(np.searchsorted(reached, level - 1e-12)), len(reached) - 1)]
             echo(f"{100 * level:>9.0f} %    {at:.6g}")
     if plot is not None:
-        if law.returns.ndim > 1:
-            raise UserError(
-                f"--plot {plot}: rewards have {law.returns.shape[1]} coordinates; one can be drawn"
-            )
         laws = {config.objective.name: law}
         if config.objective.name != "mean":
             laws["mean"] = dp.solve(mdp, objectives.Mean(), points=config.points).law

@@ -28,6 +28,7 @@ FOREVER = [[[(1.0, 0, 0.0)], [(1.0, 1, 1.0)]], []]
             "state 0, action 0: it leads to state 7, which is unknown; states are 0 to 1",
         ),
         ([[[(1.0, 1, float("nan"))]], []], {}, "a reward of nan was given, a finite one is wanted"),
+        ([[[(1.0, 0.5, 0.0)]], []], {}, "(1.0, 0.5, 0.0) was given, (probability, next state, reward"),
         (
             [[[(1.0, 1)]], []],
             {},
@@ -69,6 +70,23 @@ def test_what_is_no_process_is_refused(table, kwargs, sentence):
 def test_objectives_that_a_process_cannot_serve_are_refused(objective, kwargs, sentence):
     with pytest.raises(MDPError, match=sentence):
         dp.solve(dp.MDP.from_table(FOREVER, **kwargs), objective)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "sentence"),
+    [
+        ({"stock": [1.0, 2.0]}, "stock \\[1.0, 2.0\\] was given, 1 finite numbers are wanted"),
+        ({"stock": float("nan")}, "stock nan was given, 1 finite numbers are wanted"),
+        ({"start": 7}, "start 7 was given, a state is wanted: 0 to 1"),
+        ({"objective": objectives.Exponential(-1e4)}, "is not finite on the returns"),
+        ({"objective": objectives.OCE(objectives.Exponential(1e4))}, "is not finite on the returns"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+@pytest.mark.parametrize("points", [None, 33])
+def test_questions_without_an_answer_are_refused(kwargs, sentence, points):
+    with pytest.raises(MDPError, match=sentence):
+        dp.solve(dp.MDP.from_table(COIN, 1.0, 1), **{"objective": objectives.Mean(), **kwargs}, points=points)
 
 
 def test_without_discount_an_exponential_needs_no_perspective():

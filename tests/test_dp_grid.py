@@ -86,7 +86,7 @@ def test_all_slopes_in_one_call():
     planner = grid.OnGrid(mdp_of("rand39"), points=65)
     ends = (-planner.high, -planner.low, 65)
     with jax.enable_x64(True):
-        process = planner._process
+        process = grid.Process.of(planner.mdp)
         above, below = np.array([1.0, 0.0, -1.0]), np.array([1.0, 1.0, 1.0])
 
         def values(above, below):

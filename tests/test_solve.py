@@ -88,6 +88,8 @@ def test_vector_rewards(tmp_path, capsys):
         (["table=[[[[1.0, 0, 1.0]]]]", "horizon=null", "gamma=1.0"], "gamma is 1 and there is no horizon"),
         (["start=9"], "start 9 was given, a state is wanted: 0 to 2"),
         (["gamma=1.5"], "gamma is 1.5"),
+        (["--plot", "nowhere/law.png"], "nowhere"),
+        (["--plot", "law.txt"], "a name that ends in .png or .pdf or .svg is wanted"),
     ],
 )
 def test_mistakes_are_one_sentence(capsys, arguments, sentence):

@@ -1,4 +1,4 @@
-"""Learning curves as pictures."""
+"""Pictures: learning curves, and laws of returns."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ matplotlib.use("Agg")  # No display is needed, or looked for.
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from valuelearn import logs
 
@@ -87,24 +88,27 @@ def curves(
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter())
     axes.grid(alpha=0.3)
     axes.legend()
+    _save(figure, file)
+
+
+def _save(figure: Figure, file: Path) -> None:
     draft = file.with_name(f".{file.name}")  # Renamed when it is whole.
     figure.savefig(draft, dpi=150)
     draft.replace(file)
     plt.close(figure)
 
 
-def laws(laws: Mapping[str, tuple[np.ndarray, np.ndarray]], file: Path) -> None:
+def laws(found: Mapping[str, tuple[np.ndarray, np.ndarray]], file: Path) -> None:
     """Draw distribution functions, one for each label, of returns [N], ascending, with probabilities [N]."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    least = min(returns[0] for returns, _ in laws.values())
-    most = max(returns[-1] for returns, _ in laws.values())
+    least = min(returns[0] for returns, _ in found.values())
+    most = max(returns[-1] for returns, _ in found.values())
     margin = 0.05 * max(most - least, 1e-9)
-    for label, (returns, probabilities) in laws.items():
+    for label, (returns, probabilities) in found.items():
         reached = np.concatenate([[0.0], np.cumsum(probabilities), [1.0]])
         ends = np.concatenate([[least - margin], returns, [most + margin]])
         axes.step(ends, reached, where="post", label=label)
     axes.set(xlabel="return", ylabel="probability of no more", ylim=(-0.02, 1.02))
     axes.legend(loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=150)
-    plt.close(figure)
+    _save(figure, file)

@@ -39,7 +39,7 @@ class Unrolled:
         """
         self.mdp = mdp
         self.levels: list[Level] = []
-        front = Front(np.array([mdp.start if start is None else start]), np.zeros((1, mdp.dimensions)))
+        front = Front(np.array([mdp.state(start)]), np.zeros((1, mdp.dimensions)))
         if mdp.horizon is None and mdp.endless[front.state].any():
             raise TooLargeError("episodes can last longer than any number of steps")
         pairs = 0

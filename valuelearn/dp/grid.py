@@ -15,9 +15,10 @@ import numpy as np
 from valuelearn.dp.exact import choose, evaluate
 from valuelearn.dp.laws import Law, execute
 from valuelearn.dp.mdp import MDP, MDPError, bound
-from valuelearn.objectives import TwoSlope, Utility, slope
+from valuelearn.objectives import Mean, TwoSlope, Utility, slope
 
 _MOST_BYTES = 4 * 2**30
+_LINEAR_TOLERANCE = 1e-12  # Of the range of returns: two stocks are enough, so sweeps cost little.
 
 
 class Process(NamedTuple):
@@ -181,7 +182,7 @@ class OnGrid:
         Raises:
             MDPError: where returns have no bound.
         """
-        self.mdp = mdp = mdp.reachable(mdp.start if start is None else start)
+        self.mdp = mdp = mdp.reachable(mdp.state(start))
         self.start, self.points, self.tolerance = mdp.start, points, tolerance
         self.low, self.high = range_of_returns(mdp)
         self._process = Process.of(mdp)
@@ -203,13 +204,14 @@ class OnGrid:
         Each step ahead adds the spacing times the slope of f (Avila Pires et al., 2025, in kind; the
         constant is ours).
         """
-        if utility.linear:
-            return self.tolerance
-        if not isinstance(utility, TwoSlope) or self.mdp.dimensions > 1:
-            return float("nan")
         gamma, horizon = self.mdp.gamma, self.mdp.horizon
+        unending = horizon is None and gamma == 1 and self.mdp.endless[self.start]
+        if unending or not isinstance(utility, (Mean, TwoSlope)) or self.mdp.dimensions > 1:
+            return float("nan")
+        if utility.linear:
+            return _LINEAR_TOLERANCE * float((self.high - self.low).max())
         if gamma == 1:
-            steps = float(horizon or len(self.mdp.probability))
+            steps = float(len(self.mdp.probability) if horizon is None else horizon)
         else:
             steps = gamma * (1 - (gamma**horizon if horizon is not None else 0)) / (1 - gamma)
         return steps * self.spacing * slope(utility) + self.tolerance * float((self.high - self.low).max())
@@ -260,9 +262,11 @@ class OnGrid:
         horizon, gamma = self.mdp.horizon, self.mdp.gamma
         if utility.degree == 1:
             if horizon is None:
-                share = 1e-12 if utility.linear else self.tolerance
+                share = _LINEAR_TOLERANCE if utility.linear else self.tolerance
                 tolerance = share * max(float((self.high - self.low).max()), share)
-                return stationary(self._process, *ends, utility, tolerance * max(1 - gamma, 1e-3))[None]
+                # A sweep that changes no more leaves no more than `tolerance` to come where gamma is below 1.
+                change = tolerance * (1 - gamma if gamma < 1 else 1e-3)
+                return stationary(self._process, *ends, utility, change)[None]
             return by_steps(self._process, *ends, utility, horizon)
         sweeps = horizon or _sweeps(self.mdp, self.tolerance)
         if (size := 8 * sweeps * len(self.mdp.probability) * self.points) > _MOST_BYTES:

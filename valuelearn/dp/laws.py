@@ -77,7 +77,7 @@ def execute(
     """
     act = policy if callable(policy) else _table_policy(np.asarray(policy))
     stock = np.atleast_1d(np.asarray(stock, float))
-    front = Front(np.array([mdp.start if start is None else start]), np.zeros((1, mdp.dimensions)))
+    front = Front(np.array([mdp.state(start)]), np.zeros((1, mdp.dimensions)))
     probability: np.ndarray = np.ones(1)
     ended: list[tuple[np.ndarray, np.ndarray]] = []
     time, most = 0, bound(mdp)

@@ -39,12 +39,11 @@ class MDP:
             MDPError: with the first thing found wrong.
         """
         states, actions, _ = self.probability.shape
+        self.state(self.start)
         if not 0 < self.gamma <= 1:
             raise MDPError(f"gamma {self.gamma:g} was given, more than 0 and at most 1 is wanted")
         if self.horizon is not None and self.horizon < 0:
             raise MDPError(f"horizon {self.horizon} was given, at least 0 is wanted")
-        if not 0 <= self.start < states:
-            raise MDPError(f"start {self.start} was given, a state is wanted: 0 to {states - 1}")
         for state in range(states):
             for action in range(actions):
                 self._check_outcomes(state, action)
@@ -96,6 +95,16 @@ class MDP:
     def terminal(self) -> np.ndarray:
         """Which states bool[S] are."""
         return np.asarray(~self.legal.any(-1))
+
+    def state(self, given: int | None) -> int:
+        """The state to begin in; none for `start`.
+
+        Raises:
+            MDPError: for one that does not exist.
+        """
+        if given is not None and not 0 <= given < len(self.probability):
+            raise MDPError(f"start {given} was given, a state is wanted: 0 to {len(self.probability) - 1}")
+        return self.start if given is None else given
 
     def reachable(self, start: int) -> "MDP":
         """The process of those states alone that can be reached from one, which it starts from."""
@@ -160,6 +169,8 @@ class MDP:
                 try:
                     probability[place], next_state[place], reward[place] = outcome[:3]
                     terminated[place] = len(outcome) == 4 and outcome[3]
+                    if next_state[place] != outcome[1]:
+                        raise ValueError("a state is a whole number")
                 except (TypeError, ValueError) as error:
                     raise MDPError(
                         f"state {state}, action {action}: {outcome!r} was given, "

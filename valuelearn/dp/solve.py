@@ -126,11 +126,20 @@ def _check(mdp: MDP, objective: Objective) -> None:
 
 def _from(planner: Planner, utility: Utility, stock: float | np.ndarray) -> Solution:
     vector = np.atleast_1d(np.asarray(stock, float))
+    wanted = {None: 1, -1: planner.returns.shape[1]}.get(utility.dimensions, utility.dimensions)
+    if vector.shape != (wanted,) or not np.isfinite(vector).all():
+        raise MDPError(f"stock {stock} was given, {wanted} finite numbers are wanted")
     promised, first = planner.values(utility, vector[None])
     law, _ = planner.best(utility, vector)
     given = float(vector[0]) if utility.dimensions is None else vector
     value = law.score(utility, given)
+    _check_finite(utility, np.array(value))
     return Solution(value, given, _numbers(first), law, _gap(promised[0] + planner.error(utility), value))
+
+
+def _check_finite(utility: Utility, values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        raise MDPError(f"{utility} is not finite on the returns of this process; make their unit larger")
 
 
 def _gap(most: float, value: float) -> float:
@@ -153,6 +162,7 @@ def _outer(planner: Planner, objective: Outer, stock: float | np.ndarray | None)
     stocks, spacing = _candidates(planner, objective)
     values, first = planner.values(objective.utility, stocks)
     found = objective.scale * values - stocks @ weights
+    _check_finite(objective.utility, found)
     # The law at the best stock may be worth more than that stock shows, and names its own.
     polished = [_polished(planner, objective, stocks[peak]) for peak in _peaks(found, len(weights))]
     value, stock, law = max(polished, key=lambda one: one[0])

@@ -35,7 +35,7 @@ def stock_free(
     at_end = Law(np.zeros(1), np.ones(1))
     ahead, actions = [at_end] * len(mdp.probability), []
     first: list[int] = []
-    start = mdp.start if start is None else start
+    start = mdp.state(start)
     for _ in range(mdp.horizon):
         found = [_choose(mdp, state, ahead, objective, rule) for state in range(len(ahead))]
         actions.append(np.array([action for action, *_ in found]))
