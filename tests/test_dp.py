@@ -131,6 +131,16 @@ def test_the_best_tail_takes_the_coin():
     np.testing.assert_array_equal(found.law.returns, [-4.0, 4.0])
 
 
+@pytest.mark.parametrize("percent", [11, 22, 44, 50, 89])
+def test_a_tail_that_is_just_full_needs_no_draw(percent):
+    """The share of the tail is that of the coin's luck, but for rounding."""
+    lucky = [(percent / 100, 1, 2.0), (1 - percent / 100, 1, 0.0)]
+    mdp = dp.MDP.from_table([[lucky, [(1.0, 1, 2.0 - 1e-6)]], []], 1.0, 1)
+    found = dp.solve(mdp, objectives.OptimisticCVaR(percent / 100))
+    assert found.value == pytest.approx(2.0, abs=1e-12)
+    assert found.first_actions == [0]
+
+
 def test_exactness_is_claimed_where_it_holds():
     mdp = dp.MDP.from_table(COIN, 1.0, 1)
     assert dp.solve(mdp, objectives.CVaR(0.5)).gap == 0

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from test_dp_vectors import EXACT, UTILITIES, VECTORS, mdp_of, named
 
+from benchmarks.peers.numpy_dp import random_process, scatter
+from benchmarks.peers.numpy_dp import value_iteration as in_numpy
 from valuelearn import dp, objectives
 from valuelearn.dp.categorical import Lattice, policy_iteration, value_iteration
 from valuelearn.dp.mdp import MDPError
@@ -86,6 +88,41 @@ def test_stocks_are_mixed_by_probability():
     found = value_iteration(mdp, objectives.TwoSlope(-1, 1), Lattice(-2, 2, 5), Lattice(-2, 2, 9))
     law = found.probabilities[0, list(found.stocks).index(-1)]  # Half a step from both -1 and 0.
     assert dict(zip(found.returns[law > 0], law[law > 0], strict=True)) == {0.5: 0.5, 1.5: 0.5}
+
+
+@pytest.mark.parametrize("points", [(2, 3), (17, 40)])
+@pytest.mark.parametrize("gamma", [1.0, 0.9, 0.4])
+def test_laws_are_those_of_numpy_in_loops(gamma, points):
+    """Of more outcomes than are summed at once, on grids that are left on both sides."""
+    process = random_process(5, {"seed": 0, "actions": [2, 4], "outcomes": 5, "rewards": [-2, -1, 0, 1, 2]})
+    stocks, returns = Lattice(-3, 4, points[0]), Lattice(-5, 3, points[1])
+    found = value_iteration(dp.MDP.from_table(process, gamma, 4), objectives.TwoSlope(0, 1), stocks, returns)
+    laws = in_numpy(process, gamma, stocks.values(), returns.values(), 4, scatter)
+    np.testing.assert_allclose(found.probabilities, laws, atol=1e-12)
+    assert found.clipped > 0 or gamma < 0.5
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_step_without_a_horizon_is_refused_as_solve_refuses_it(strict):
+    utility, lattice, mdp = objectives.Threshold(strict), Lattice(-2, 2, 5), endless("loop3")
+    sentence = "Threshold is discontinuous, so it may have no optimum without a horizon; give one"
+    with pytest.raises(MDPError, match=sentence):
+        dp.solve(mdp, utility)
+    with pytest.raises(MDPError, match=sentence):
+        value_iteration(mdp, utility, lattice, lattice)
+    with pytest.raises(MDPError, match=sentence):
+        policy_iteration(mdp, utility, lattice, lattice, np.zeros((3, 5), int))
+
+
+@pytest.mark.parametrize("utility", [objectives.Threshold(), objectives.Squared()], ids=repr)
+def test_utilities_of_another_degree_than_one(utility):
+    """Three whole rewards and gamma 1/2: every stock reached is whole, every return a whole of quarters."""
+    mdp = dataclasses.replace(mdp_of("loop3"), horizon=3)
+    found = value_iteration(mdp, utility, Lattice(-64, 64, 129), Lattice(-8, 8, 65))
+    assert (found.moved, found.clipped) == (0, 0)
+    for stock in (-3, -1, 0, 2):
+        best = dp.solve(mdp, utility, stock=stock).value
+        assert found.value[mdp.start, 64 + stock] == pytest.approx(best, abs=EXACT)
 
 
 def test_what_cannot_be_had_is_refused():

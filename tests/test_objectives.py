@@ -1,4 +1,6 @@
-"""Objectives against sorted samples."""
+"""Objectives against sorted samples, and what they say of themselves."""
+
+from typing import get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -54,3 +56,48 @@ def test_leading_axes(objective):
 def test_only_the_mean_is_linear():
     assert objectives.Mean.linear
     assert not objectives.CVaR.linear
+
+
+def test_every_name_has_an_objective():
+    assert get_args(objectives.Name) == tuple(objectives.BY_NAME)
+
+
+def test_utilities_are_named_apart():
+    utilities = [name for name, of in objectives.BY_NAME.items() if hasattr(of, "degree")]
+    assert get_args(objectives.UtilityName) == tuple(utilities)
+
+
+@pytest.mark.parametrize(
+    ("utility", "slope"),
+    [
+        (objectives.Mean(), 1.0),
+        (objectives.TwoSlope(-3, 1), 3.0),
+        (objectives.CVaR(0.1).utility, 1.0),
+        (objectives.Squared(), np.nan),
+        (objectives.Norm(), np.nan),
+    ],
+)
+def test_the_largest_slope(utility, slope):
+    np.testing.assert_equal(utility.slope, slope)
+
+
+def test_only_an_exponential_may_need_the_time():
+    assert objectives.Exponential(1.0, perspective=True).perspective
+    assert not objectives.Exponential(1.0).perspective
+    assert not objectives.Mean().perspective
+
+
+def test_levels_are_in_the_order_of_tau():
+    spectral = objectives.Spectral([(1.0, 0.25), (0.2, 0.75)])
+    assert spectral == objectives.Spectral([(0.2, 0.75), (1.0, 0.25)])
+    assert spectral.weights == (0.75, 0.25)
+    law = np.arange(10.0), np.full(10, 0.1)
+    np.testing.assert_allclose(spectral.stock(*law), [-1, -9])
+    np.testing.assert_allclose(spectral.score(*law), 0.75 * 0.5 + 0.25 * 4.5)
+
+
+@pytest.mark.parametrize("of", [objectives.CVaR, objectives.OptimisticCVaR])
+def test_a_share_that_is_none_is_refused_by_name(of):
+    name = {kind: name for name, kind in objectives.BY_NAME.items()}[of]
+    with pytest.raises(objectives.ObjectiveError, match=f"^{name}: tau 0 was given"):
+        of(0.0)

@@ -15,7 +15,7 @@ import numpy as np
 from valuelearn.dp.exact import choose, evaluate
 from valuelearn.dp.laws import Law, execute
 from valuelearn.dp.mdp import MDP, MDPError, bound
-from valuelearn.objectives import Mean, TwoSlope, Utility, slope
+from valuelearn.objectives import Utility
 
 _MOST_BYTES = 4 * 2**30
 _LINEAR_TOLERANCE = 1e-12  # Of the range of returns: two stocks are enough, so sweeps cost little.
@@ -206,7 +206,7 @@ class OnGrid:
         """
         gamma, horizon = self.mdp.gamma, self.mdp.horizon
         unending = horizon is None and gamma == 1 and self.mdp.endless[self.start]
-        if unending or not isinstance(utility, (Mean, TwoSlope)) or self.mdp.dimensions > 1:
+        if unending or self.mdp.dimensions > 1:
             return float("nan")
         if utility.linear:
             return _LINEAR_TOLERANCE * float((self.high - self.low).max())
@@ -214,7 +214,7 @@ class OnGrid:
             steps = float(len(self.mdp.probability) if horizon is None else horizon)
         else:
             steps = gamma * (1 - (gamma**horizon if horizon is not None else 0)) / (1 - gamma)
-        return steps * self.spacing * slope(utility) + self.tolerance * float((self.high - self.low).max())
+        return steps * self.spacing * utility.slope + self.tolerance * float((self.high - self.low).max())
 
     def values(self, utility: Utility, stocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What can be had [C] from stocks [C, m], and which first actions bool[C, A] attain it."""

@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from valuelearn.dp.interface import Solution
 from valuelearn.dp.laws import SAME, Law, execute, law_of
 from valuelearn.dp.mdp import MDP, MDPError
-from valuelearn.dp.solve import Solution
 from valuelearn.objectives import Objective
 
 Rule = Literal["law", "nested"]
