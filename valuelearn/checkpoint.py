@@ -41,7 +41,9 @@ def restore_params(folder: Path, like: Params) -> Params:
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: there are no saved parameters")
-    template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    # Where to put them is said, as they may have been saved from more devices than there are here.
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(folder.absolute(), template)
