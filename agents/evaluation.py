@@ -1,6 +1,6 @@
 """Evaluate the runs that training left."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -8,13 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 
 import envs
-from agents import experiment
+from agents import asking, experiment
 from agents.experiment import ExperimentConfig
 from agents.parts import Algorithm
+from agents.stock_dqn import StockDQNConfig
 from valuelearn import checkpoint, config, evaluate, logs
-from valuelearn.types import EnvSpec, FunctionalEnv, LearnerState
+from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, LearnerState
 
 _HOST_COPIES = 8  # Environments that share the episodes of an evaluation on the host.
+_FIRST = 64  # First observations over which a network's account of a first stock is averaged.
+_POLISHING = 2**21  # Between the seeds of episodes that choose a stock and of those that are counted.
 
 Say = Callable[[str], None]
 
@@ -36,16 +39,37 @@ def learners(cfg: ExperimentConfig, folder: Path, spec: EnvSpec) -> list[Learner
     return [LearnerState(params, None, None, jax.random.key(0), jnp.int32(0)) for params in each]
 
 
-def evaluate_run(folder: Path, episodes: int, video: Path | None, say: Say) -> list[np.ndarray]:
+def play(
+    cfg: ExperimentConfig,
+    env: FunctionalEnv | HostEnv,
+    learner: LearnerState,
+    seed: int,
+    episodes: int,
+) -> evaluate.Returns:
+    """Returns of whole greedy episodes of an agent of that config; `env` has a copy for each, if functional."""
+    agent = _algorithm(cfg, env.spec).agent
+    if isinstance(env, FunctionalEnv):
+        key = jax.random.fold_in(jax.random.key(seed), 1)  # Not the episodes of training.
+        return evaluate.functional_returns(agent, env, learner, cfg.evaluation.epsilon, key, cfg.agent.gamma)
+    return evaluate.host_returns(
+        agent, env, learner, cfg.evaluation.epsilon, seed + 2**20, episodes, cfg.agent.gamma
+    )
+
+
+def evaluate_run(
+    folder: Path, episodes: int, video: Path | None, say: Say, overrides: Sequence[str] = ()
+) -> list[np.ndarray]:
     """Play whole greedy episodes with every seed of a run; returns each seed's returns f32[episodes].
 
+    Stock agents answer with the discounted returns f32[episodes], [episodes, m] for vectors, that they
+    bring when asked for `evaluation.objective`. `overrides` are `key=value` over the run's config.
     `video` gets an animation of the first seed's first episode, for environments that draw.
 
     Raises:
         RunFolderError, ConfigError, CheckpointError: where the folder is not a finished run.
         UnknownEnvironmentError: where a video is asked for and what draws it is not installed.
     """
-    cfg = experiment.load_run(folder)
+    cfg = experiment.load_run(folder, overrides)
     functional = envs.is_functional(cfg.env.id)
     if video is not None:
         if functional:
@@ -53,36 +77,62 @@ def evaluate_run(folder: Path, episodes: int, video: Path | None, say: Say) -> l
         logs.check_new_file(video, (".gif",))
         _film(cfg, folder, video)  # First, so that a missing package is found before the long part.
         say(f"wrote {video}")
-    env = cfg.env.make(episodes if functional else min(episodes, _HOST_COPIES))
-    agent = _algorithm(cfg, env.spec).agent
+    copies = episodes if functional else min(episodes, _HOST_COPIES)
+    env = experiment.make_env(cfg, copies)
     found = []
     for index, learner in enumerate(learners(cfg, folder, env.spec)):
         seed = cfg.train.seed + index
-        if isinstance(env, FunctionalEnv):
-            key = jax.random.fold_in(jax.random.key(seed), 1)  # Not the episodes of training.
-            returns = evaluate.functional_returns(agent, env, learner, cfg.evaluation.epsilon, key)
+        if isinstance(cfg.agent, StockDQNConfig):
+            returns, text = _asked(cfg, cfg.agent, copies, learner, seed, episodes)
         else:
-            returns = evaluate.host_returns(
-                agent, env, learner, cfg.evaluation.epsilon, seed + 2**20, episodes
-            )
+            returns = play(cfg, env, learner, seed, episodes).undiscounted
+            error = f" +- {returns.std(ddof=1) / episodes**0.5:.2f}" if episodes > 1 else ""
+            text = f"greedy return {returns.mean():.2f}{error}"
         found.append(returns)
-        error = f" +- {returns.std(ddof=1) / episodes**0.5:.2f}" if episodes > 1 else ""
-        say(f"seed {seed}: greedy return {returns.mean():.2f}{error}, episodes {episodes}")
+        say(f"seed {seed}: {text}, episodes {episodes}")
     if not isinstance(env, FunctionalEnv):
         env.close()
     return found
 
 
+def _asked(
+    cfg: ExperimentConfig,
+    agent: StockDQNConfig,
+    copies: int,
+    learner: LearnerState,
+    seed: int,
+    episodes: int,
+) -> tuple[np.ndarray, str]:
+    """Discounted returns of a stock agent asked for the config's objective, and a sentence on them."""
+    env = experiment.make_env(cfg, copies)
+    objective = cfg.evaluation.objective
+    if objective is None:
+        returns = play(cfg, env, learner, seed, episodes)
+        return returns.discounted, asking.as_trained(agent, env.spec, returns)
+    first = env.init(jax.random.key(seed))[1] if isinstance(env, FunctionalEnv) else env.reset(seed)
+    first_obs, stock = first.obs[:_FIRST], cfg.evaluation.stock
+    question = asking.question(agent, objective, stock, env.spec, learner.params, first_obs)
+
+    def played(question: asking.Question, seed: int) -> evaluate.Returns:
+        return play(cfg, experiment.make_env(cfg, copies, question.stocks), learner, seed, episodes)
+
+    if stock is None:
+        # Of other episodes than those that count, which so stay fresh.
+        question = asking.polished(question, played(question, seed + _POLISHING))
+    returns = played(question, seed)
+    return returns.discounted, asking.scored(question, returns)
+
+
 def _film(cfg: ExperimentConfig, folder: Path, video: Path) -> None:
     """Write one greedy episode of the first seed as an animation."""
-    env = cfg.env.make(1)
+    env = experiment.make_env(cfg, 1)
     assert not isinstance(env, FunctionalEnv)
     agent = _algorithm(cfg, env.spec).agent
     learner = learners(cfg, folder, env.spec)[0]
     frames: list[np.ndarray] = []
     policy = (agent, env, learner, cfg.evaluation.epsilon)
     try:
-        evaluate.host_returns(*policy, cfg.train.seed, 1, lambda env: frames.append(env.render()))
+        evaluate.host_returns(*policy, cfg.train.seed, 1, on_step=lambda env: frames.append(env.render()))
     finally:
         env.close()
     logs.write_animation(video, frames)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -9,16 +10,19 @@ import jax
 from pydantic import Field, field_validator, model_validator
 
 import envs
-from agents import dqn, pqn
+from agents import asking, dqn, pqn, stock_dqn
+from agents.objective_config import ObjectiveConfig
 from agents.parts import Algorithm
+from agents.q_learning import QConfig
 from valuelearn.config import Misfit, Section, load
 from valuelearn.errors import no_such_path
 from valuelearn.logs import RunFolderError
-from valuelearn.loop import Schedule
+from valuelearn.loop import Schedule, initial_timestep
 from valuelearn.replay import CapacityError
+from valuelearn.stocks import Stocks
 from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, LearnerState
 
-AGENTS = {"dqn": dqn, "pqn": pqn}  # By `agent.name`.
+AGENTS = {"dqn": dqn, "stock_dqn": stock_dqn, "pqn": pqn}  # By `agent.name`.
 
 
 class EnvConfig(Section):
@@ -109,6 +113,10 @@ class EvaluationConfig(Section):
     """Whole episodes played; 0 for none after training."""
     epsilon: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of random actions."""
+    objective: ObjectiveConfig | None = None
+    """What a stock_dqn is asked for; none for its utility, at stocks as in training."""
+    stock: float | tuple[float, ...] | None = None
+    """The stock that it is asked to begin with; none where the objective seeks the best one itself."""
 
 
 class CheckpointConfig(Section):
@@ -128,7 +136,9 @@ class ExperimentConfig(Section):
 
     env: EnvConfig = EnvConfig()
     """The environment."""
-    agent: Annotated[dqn.DQNConfig | pqn.PQNConfig, Field(discriminator="name")] = dqn.DQNConfig()
+    agent: Annotated[
+        dqn.DQNConfig | stock_dqn.StockDQNConfig | pqn.PQNConfig, Field(discriminator="name")
+    ] = dqn.DQNConfig()
     """The agent; `agent.name` says which, and so which keys it takes."""
     train: TrainConfig = TrainConfig()
     """Training."""
@@ -148,7 +158,15 @@ class ExperimentConfig(Section):
                 reason = f"{outside} at most 1024 copies are stepped together"
                 raise Misfit("env.num_envs", self.env.num_envs, reason, "env.id")
         self.agent.check(self.env.num_envs, self.train.collect_steps)
+        if self.evaluation.objective is not None:
+            self._check_question(self.evaluation.objective)
         return self
+
+    def _check_question(self, objective: ObjectiveConfig) -> None:
+        if not isinstance(self.agent, stock_dqn.StockDQNConfig):
+            reason = f"{self.agent.name} cannot be asked for an objective; stock_dqn can"
+            raise Misfit("evaluation.objective", objective.name, reason, "agent.name")
+        asking.check(self.agent, objective, self.evaluation.stock, "evaluation")
 
 
 class Experiment(NamedTuple):
@@ -158,6 +176,23 @@ class Experiment(NamedTuple):
     algorithm: Algorithm
     schedule: Schedule
     learner: LearnerState  # Shapes and types alone, of one seed's.
+
+
+def make_env(
+    config: ExperimentConfig, num_envs: int | None = None, stocks: Stocks | None = None
+) -> FunctionalEnv | HostEnv:
+    """The environment as the agent sees it, with other numbers of copies and other stocks where given.
+
+    Raises:
+        Misfit: where it cannot be made here, or the agent cannot play it.
+    """
+    env = config.env.make(num_envs)
+    if isinstance(config.agent, stock_dqn.StockDQNConfig):
+        return envs.stocked(env, stocks or config.agent.stocks(env.spec))
+    if env.spec.reward_size:
+        reason = f"it pays {env.spec.reward_size} numbers a step, which only stock_dqn takes"
+        raise Misfit("env.id", config.env.id, reason, "agent.name")
+    return env
 
 
 def make_algorithm(config: ExperimentConfig, spec: EnvSpec) -> Algorithm:
@@ -171,7 +206,7 @@ def make_algorithm(config: ExperimentConfig, spec: EnvSpec) -> Algorithm:
     try:
         return AGENTS[config.agent.name].make(config.agent, spec, total_steps, config.train.collect_steps)
     except CapacityError as error:
-        assert isinstance(config.agent, dqn.DQNConfig)
+        assert isinstance(config.agent, QConfig)
         # The one size of a replay that depends on the shape of the environment.
         found = config.agent.replay.capacity
         raise Misfit("agent.replay.capacity", found, str(error), "env.num_envs") from error
@@ -179,12 +214,12 @@ def make_algorithm(config: ExperimentConfig, spec: EnvSpec) -> Algorithm:
 
 def abstract_learner(algorithm: Algorithm, spec: EnvSpec) -> LearnerState:
     """The shapes and types of one seed's learner, without making it."""
-    obs = jax.ShapeDtypeStruct((spec.num_envs, *spec.obs_shape), spec.obs_dtype)
+    obs = jax.eval_shape(lambda: initial_timestep(spec).obs)
     return jax.eval_shape(algorithm.agent.init, jax.random.key(0), obs)
 
 
-def load_run(folder: Path) -> ExperimentConfig:
-    """The config of a run.
+def load_run(folder: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """The config of a run, with `key=value` over it.
 
     Raises:
         RunFolderError, ConfigError: where the folder is not a run's.
@@ -193,7 +228,7 @@ def load_run(folder: Path) -> ExperimentConfig:
         raise RunFolderError(f"{folder}: {no_such_path(folder)}")
     if not (folder / "config.yaml").is_file():
         raise RunFolderError(f"{folder}: this is not a run folder: it has no config.yaml")
-    return load(ExperimentConfig, folder / "config.yaml")
+    return load(ExperimentConfig, folder / "config.yaml", overrides)
 
 
 def _set_up_cpu(config: TrainConfig) -> None:
@@ -215,7 +250,7 @@ def make(config: ExperimentConfig) -> Experiment:
         Misfit: for what the config asks and the environment does not allow.
     """
     _set_up_cpu(config.train)
-    env = config.env.make()
+    env = make_env(config)
     spec = env.spec
     if config.train.env_frames < spec.frames_per_step:
         reason = f"one step of {config.env.id} takes {spec.frames_per_step} frames"

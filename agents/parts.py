@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from pydantic import Field, model_validator
 
-from valuelearn import doctor, heads, networks, objectives, supports
+from valuelearn import doctor, heads, networks, supports
 from valuelearn.config import Misfit, Section
 from valuelearn.types import Agent, Memory, Metrics, Network, Params
 
@@ -95,9 +95,9 @@ class NetworkConfig(Section):
             reason = f"it reads images of at least {least} x {least}, but these are {height} x {width}"
             raise Misfit(key, self.torso, reason, "agent.network.padding", "env.id")
 
-    def make(self, num_actions: int, head: heads.Head) -> Network:
-        """The network for that many actions and that head."""
-        return networks.action_value(num_actions, head, **self.model_dump())
+    def make(self, num_actions: int, head: heads.Head, stock: networks.StockInput | None = None) -> Network:
+        """The network for that many actions and that head; with `stock` it reads that, too."""
+        return networks.action_value(num_actions, head, **self.model_dump(), stock=stock)
 
 
 class OptimizerConfig(Section):
@@ -127,29 +127,6 @@ class OptimizerConfig(Section):
         if self.max_grad_norm is None:
             return optimizer
         return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optimizer)
-
-
-class ObjectiveConfig(Section):
-    """What greedy actions maximise of the return's law."""
-
-    name: Literal["mean", "cvar"] = "mean"
-    """The mean, or the conditional value at risk at each state (Dabney et al., 2018b)."""
-    tau: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of worst outcomes that cvar averages; 1 is the mean."""
-
-    def make(self) -> objectives.Objective:
-        """The objective."""
-        return objectives.Mean() if self.name == "mean" else objectives.CVaR(self.tau)
-
-    def check_head(self, key: str, head: heads.Name) -> None:
-        """Refuse an objective that the head cannot serve; `key` is that of the objective beside `head`.
-
-        Raises:
-            Misfit: where the objective needs the whole law and the head knows only the mean.
-        """
-        if not self.make().linear and not heads.make(head).distributional:
-            reason = f"{self.name} needs the return's whole law, but the head {head} models only its mean; "
-            raise Misfit(f"{key}.name", self.name, f"{reason}use the head c51, qr or iqn", "head")
 
 
 class ExplorationConfig(Section):

@@ -1,14 +1,14 @@
 """Exact optima of a process in a file: `valuelearn solve`."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from agents.objective_config import ObjectiveConfig
 from envs import gridworld, tables
 from envs.registry import UnknownEnvironmentError
 from valuelearn import dp, logs, objectives, plots
@@ -16,87 +16,6 @@ from valuelearn.config import Misfit, Section
 from valuelearn.errors import UserError
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-
-
-class UtilityConfig(Section):
-    """A utility; fields that it has no use for are refused."""
-
-    name: Literal["two_slope", "squared", "exponential"]
-    """The utility."""
-    above: float | None = None
-    """Slope of two_slope above zero."""
-    below: float | None = None
-    """Slope of two_slope below zero."""
-    rate: float | None = None
-    """Risk aversion of exponential, per unit of return."""
-    perspective: bool | None = None
-    """Whether exponential keeps the time beside the stock, which gamma below 1 needs."""
-
-    def make(self) -> objectives.Utility:
-        """The utility."""
-        return _make(self)
-
-
-class ObjectiveConfig(Section):
-    """What is maximised of the return's law; fields that it has no use for are refused."""
-
-    name: Literal[tuple(objectives.BY_NAME)] = "mean"  # type: ignore[valid-type]
-    """The objective."""
-    above: float | None = None
-    """Slope of two_slope above zero."""
-    below: float | None = None
-    """Slope of two_slope below zero."""
-    strict: bool | None = None
-    """Whether threshold asks for more than the stock lacks, not for as much."""
-    rate: float | None = None
-    """Risk aversion of exponential, per unit of return."""
-    perspective: bool | None = None
-    """Whether exponential keeps the time beside the stock, which gamma below 1 needs."""
-    order: float | None = None
-    """Order of norm; 2 is Euclid's."""
-    penalty: float | None = None
-    """Price of each unit that constraint's second coordinate lacks."""
-    tau: float | None = None
-    """Share of outcomes that cvar, optimistic_cvar and mean_cvar average."""
-    weight: float | None = None
-    """Weight of the mean in mean_cvar."""
-    levels: list[tuple[float, float]] | None = None
-    """Pairs of share and weight that spectral sums."""
-    utility: UtilityConfig | None = None
-    """What oce is the certainty equivalent of."""
-
-    def make(self) -> objectives.Objective:
-        """The objective."""
-        return _make(self)
-
-    @model_validator(mode="after")
-    def _check(self) -> "ObjectiveConfig":
-        self.make()
-        return self
-
-
-def _make(config: UtilityConfig | ObjectiveConfig) -> Any:
-    """The objective of that name from the fields that are its own.
-
-    Raises:
-        Misfit: for a field that is not its own, or is missing, or is out of range.
-    """
-    of = objectives.BY_NAME[config.name]
-    wanted = {field.name: field for field in dataclasses.fields(of)}
-    given = {name: getattr(config, name) for name in type(config).model_fields if name != "name"}
-    given = {name: value for name, value in given.items() if value is not None}
-    for name, value in given.items():
-        if name not in wanted:
-            raise Misfit(name, value, f"{config.name} has no use for it", "name")
-    for name, field in wanted.items():
-        if name not in given and field.default is dataclasses.MISSING:
-            raise Misfit("name", config.name, f"it needs {name}", name)
-    if isinstance(utility := given.get("utility"), UtilityConfig):
-        given["utility"] = utility.make()
-    try:
-        return of(**given)
-    except objectives.ObjectiveError as error:
-        raise Misfit("name", config.name, str(error), *given) from None
 
 
 class SolveConfig(Section):

@@ -10,6 +10,7 @@ import numpy as np
 
 from agents import curves, evaluation, experiment
 from agents.experiment import Experiment, ExperimentConfig
+from agents.q_learning import QConfig
 from valuelearn import checkpoint, config, doctor, logs, loop, signals
 from valuelearn.checkpoint import Checkpoints
 from valuelearn.errors import Interrupted
@@ -51,7 +52,7 @@ def check_memory(cfg: ExperimentConfig, built: Experiment) -> str:
     found: object
     if learner > experience:
         key, found = "agent.network.hidden", list(cfg.agent.network.hidden)
-    elif cfg.agent.name == "dqn":
+    elif isinstance(cfg.agent, QConfig):
         key, found = "agent.replay.capacity", cfg.agent.replay.capacity
     else:
         key, found = "env.num_envs", cfg.env.num_envs

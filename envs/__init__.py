@@ -9,6 +9,7 @@ gym/<any gymnasium id>           a gymnasium vector environment
 
 from envs.perturbed import noisy_rewards, sticky
 from envs.registry import AtariOptions, UnknownEnvironmentError, check, is_functional, make
+from envs.stock import stocked
 
 __all__ = [
     "AtariOptions",
@@ -18,4 +19,5 @@ __all__ = [
     "make",
     "noisy_rewards",
     "sticky",
+    "stocked",
 ]

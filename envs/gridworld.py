@@ -14,8 +14,16 @@ from envs.registry import UnknownEnvironmentError, unknown
 from valuelearn.types import FunctionalEnv
 
 _MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
-Chances = tuple[tuple[float, float], ...]
+Reward = float | tuple[float, ...]
+Chances = tuple[tuple[float, Reward], ...]
 """Pairs of probability and reward."""
+
+
+def _sum(first: Reward, second: Reward) -> Reward:
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return tuple(a + b for a, b in zip(first, second, strict=True))
+    assert isinstance(first, float | int) and isinstance(second, float | int)
+    return first + second
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +32,11 @@ class Gridworld:
 
     rows: tuple[str, ...]
     pays: Mapping[str, Chances] = dataclasses.field(default_factory=dict)
-    """What entering a cell of a kind pays; nothing where it is not named."""
+    """What entering a cell of a kind pays; nothing where it is not named. Rewards are numbers, or tuples of
+    as many as `step_reward`."""
     ends: str = ""
     """Kinds of cell in which the episode terminates."""
-    step_reward: float = 0.0
+    step_reward: Reward = 0.0
     """Paid for every move."""
     wind: float = 0.0
     """Chance that a move goes on one row down, unless it has ended the episode."""
@@ -61,7 +70,7 @@ class Gridworld:
         """Four moves, and to stop."""
         return len(_MOVES) + self.stop
 
-    def table(self) -> dict[int, dict[int, list[tuple[float, int, float]]]]:
+    def table(self) -> dict[int, dict[int, list[tuple[float, int, Reward]]]]:
         """`{state: {action: [(probability, next state, reward)]}}`; walls and ends have no action."""
         return {
             state: {}
@@ -73,13 +82,13 @@ class Gridworld:
     def make(self, num_envs: int, limit: int = 100) -> FunctionalEnv:
         """`num_envs` copies that run inside the compiled loop, truncated after `limit` steps."""
         table = self._tabular(limit)
-        return tabular.make(lambda: table, self.num_states, self.num_actions, num_envs)
+        return tabular.make(lambda: table, self.num_states, self.num_actions, num_envs, *self._dimensions)
 
     def _tabular(self, limit: int) -> tabular.Table:
         table = self.table()
         widest = max(len(outcomes) for actions in table.values() for outcomes in actions.values())
         shape = (self.num_states, self.num_actions, widest)
-        probability, reward = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        probability, reward = np.zeros(shape, np.float32), np.zeros(shape + self._dimensions, np.float32)
         following = np.zeros(shape, np.int32)
         for state, actions in table.items():
             for action, outcomes in actions.items():
@@ -107,16 +116,21 @@ class Gridworld:
             return state
         return state if self.rows[row][column] == "#" else row * len(self.rows[0]) + column
 
-    def _outcomes(self, state: int, action: int) -> list[tuple[float, int, float]]:
+    @property
+    def _dimensions(self) -> tuple[int, ...]:
+        return np.shape(self.step_reward)
+
+    def _outcomes(self, state: int, action: int) -> list[tuple[float, int, Reward]]:
+        nothing: Reward = tuple(np.zeros(self._dimensions).tolist()) if self._dimensions else 0.0
         if action == len(_MOVES):
-            return [(1.0, self.num_states - 1, 0.0)]
+            return [(1.0, self.num_states - 1, nothing)]
         target = self._moved(state, _MOVES[action])
         below = self._moved(target, (1, 0)) if self.wind and not self._over(target) else target
         entered = {target: 1.0} if below == target else {target: 1 - self.wind, below: self.wind}
         return [
-            (chance * likely, cell, self.step_reward + paid)
+            (chance * likely, cell, _sum(self.step_reward, paid))
             for cell, chance in entered.items()
-            for likely, paid in self.pays.get(str(self._kind(cell)), ((1.0, 0.0),))
+            for likely, paid in self.pays.get(str(self._kind(cell)), ((1.0, nothing),))
         ]
 
 
@@ -141,6 +155,15 @@ GRIDWORLDS = {
             "?": ((0.5, 1.0), (0.5, -1.0)),
         },
         stop=True,
+    ),
+    # Levels of food and water, which fall with every step; those who go on eating are filled.
+    "homeostasis": Gridworld(
+        ("FSW",),
+        {
+            "F": ((0.75, (1.5, 0.0)), (0.25, (2.5, 0.0))),
+            "W": ((0.75, (0.0, 1.5)), (0.25, (0.0, 2.5))),
+        },
+        step_reward=(-0.5, -0.5),
     ),
 }
 """Those that ship."""

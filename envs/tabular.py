@@ -18,7 +18,7 @@ class Table(NamedTuple):
 
     start: Array  # f32[S] probability of each first state.
     probability: Array  # f32[S, A, K]
-    reward: Array  # f32[S, A, K]
+    reward: Array  # f32[S, A, K], [S, A, K, m]
     following: Array  # i32[S, A, K] state
     terminates: Array  # bool[S, A, K]
     limit: Array  # i32[] steps after which an episode is truncated.
@@ -37,7 +37,9 @@ def _draw(probability: jax.Array, key: jax.Array, num_envs: int) -> jax.Array:
     return (jax.random.uniform(key, (num_envs, 1)) >= reached).sum(-1).astype(jnp.int32)
 
 
-def make(table: Callable[[], Table], num_states: int, num_actions: int, num_envs: int) -> FunctionalEnv:
+def make(
+    table: Callable[[], Table], num_states: int, num_actions: int, num_envs: int, reward_size: int = 0
+) -> FunctionalEnv:
     """`num_envs` copies of a process; `init` alone calls `table`, which may choose among some."""
 
     def init(key: jax.Array) -> tuple[_State, jax.Array]:
@@ -53,7 +55,8 @@ def make(table: Callable[[], Table], num_states: int, num_actions: int, num_envs
         outcome = _draw(table.probability[before.state, action], outcome_key, num_envs)
         place = (before.state, action, outcome)
         following, terminated, reward = table.following[place], table.terminates[place], table.reward[place]
-        steps, episode_return = before.steps + 1, before.episode_return + reward
+        steps = before.steps + 1
+        episode_return = before.episode_return + (reward.sum(-1) if reward_size else reward)
         last = terminated | (steps >= table.limit)
         state = jnp.where(last, _draw(table.start, start_key, num_envs), following)
         timestep = Timestep(
@@ -68,4 +71,5 @@ def make(table: Callable[[], Table], num_states: int, num_actions: int, num_envs
         after = _State(table, state, jnp.where(last, 0, steps), jnp.where(last, 0.0, episode_return))
         return after, timestep
 
-    return FunctionalEnv(EnvSpec((num_states,), np.dtype(np.float32), num_actions, num_envs), init, step)
+    spec = EnvSpec((num_states,), np.dtype(np.float32), num_actions, num_envs, reward_size=reward_size)
+    return FunctionalEnv(spec, init, step)

@@ -37,13 +37,13 @@ def test_the_environment_steps_by_the_table(name):
         state, found = step(state, action, jax.random.key(index + 1))
         after = np.asarray(found.next_obs).argmax(-1)
         np.add.at(counts, (before, action, after), 1)
-        length, total = length + 1, total + np.asarray(found.reward)
+        length, total = length + 1, total + np.asarray(found.reward).reshape(envs, -1).sum(-1)
         terminated = np.array([not table[one] for one in after])
         np.testing.assert_array_equal(found.discount, 1.0 - terminated)
         np.testing.assert_array_equal(found.last, terminated | (length == 7))
         np.testing.assert_allclose(found.episode_return, total)
         for at, act, to, paid in zip(before, action, after, np.asarray(found.reward), strict=True):
-            assert any(cell == to and reward == paid for _, cell, reward in table[at][act])
+            assert any(cell == to and np.array_equal(reward, paid) for _, cell, reward in table[at][act])
         last = np.asarray(found.last)
         length, total = np.where(last, 0, length), np.where(last, 0, total)
         obs = found.obs

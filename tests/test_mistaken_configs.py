@@ -50,7 +50,10 @@ FILES = {
         "line 4: agent.replay.n_step is 3; munchausen needs 1",
     ),
     "head_typo": ("agent:\n  head: hl_gaus", "line 2: agent.head is \"hl_gaus\"; did you mean 'hl_gauss'?"),
-    "agent_name": ("agent:\n  name: sac", 'line 2: agent.name is "sac"; one of dqn, pqn is wanted'),
+    "agent_name": (
+        "agent:\n  name: sac",
+        'line 2: agent.name is "sac"; one of dqn, stock_dqn, pqn is wanted',
+    ),
     "other_agents_key": (
         "agent:\n  name: pqn\n  replay: {}",
         "line 3: unknown key 'agent.replay' of agent 'pqn'; it belongs to another agent.name",

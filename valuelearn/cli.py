@@ -26,6 +26,11 @@ def _run_folder(config: Path, env_id: str, seed: int) -> Path:
     return Path("runs") / f"{config.stem}-{env_id.replace('/', '-')}-{seed}-{stamp}"
 
 
+def _objective_names(overrides: list[str] | None) -> list[str]:
+    """The arguments with a bare objective as a name: its other options are keys of their own."""
+    return [re.sub(r"^objective=(\w+)$", r"objective.name=\1", text) for text in overrides or []]
+
+
 @app.command()
 def train(
     config: Annotated[
@@ -62,6 +67,13 @@ def resume(run: Annotated[Path, typer.Argument(help="A folder that `train` left 
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A folder that `train` wrote.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Over the run's `evaluation`; objective=cvar objective.tau=0.1 asks a stock_dqn for that.",
+        ),
+    ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Whole episodes to play with each seed.")] = 100,
     video: Annotated[Path | None, typer.Option(help="A .gif of one episode (atari/ and gym/).")] = None,
 ) -> None:
@@ -69,8 +81,9 @@ def evaluate(
     from agents import evaluation
     from valuelearn.config import placing
 
-    with placing(run / "config.yaml"):
-        evaluation.evaluate_run(run, episodes, video, typer.echo)
+    arguments = [f"evaluation.{text}" for text in _objective_names(overrides)]
+    with placing(run / "config.yaml", arguments):
+        evaluation.evaluate_run(run, episodes, video, typer.echo, arguments)
 
 
 @app.command()
@@ -142,8 +155,7 @@ def solve(
     from agents import solving
     from valuelearn.config import load, placing
 
-    # A bare word stands for the name: the objective's other options are keys of their own.
-    arguments = [re.sub(r"^objective=(\w+)$", r"objective.name=\1", text) for text in overrides or []]
+    arguments = _objective_names(overrides)
     config = load(solving.SolveConfig, process, arguments)
     with placing(process, arguments):
         solving.solve(config, plot, typer.echo)

@@ -107,6 +107,8 @@ def diagnosis(
     loss = f"{shares[side]:.1%} of the target mass is lost {side} agent.head_options.{key} = {end:g}"
     if reward_min == reward_max == 0.0:
         return f"{loss}, though no reward has been seen yet"
+    if support.gamma >= 1.0:
+        return f"{loss}; at gamma 1 rewards do not bound the return: widen it to what an episode can bring"
     fit = fitting(support, reward_min, reward_max)
     return (
         f"{loss}; with rewards from {reward_min:g} to {reward_max:g}, v_min={fit.v_min:g} and "

@@ -1,43 +1,63 @@
 """Playing whole episodes with a trained agent."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from valuelearn.policies import epsilon_greedy
-from valuelearn.types import Agent, FunctionalEnv, HostEnv, LearnerState
+from valuelearn.types import Agent, Array, FunctionalEnv, HostEnv, LearnerState
+
+
+class Returns(NamedTuple):
+    """What whole episodes brought."""
+
+    undiscounted: np.ndarray  # f32[episodes] as the environment counts, whatever is learnt from.
+    discounted: np.ndarray  # f32[episodes], [episodes, m] of the rewards that are learnt from.
+    stock: np.ndarray | None  # f32[episodes, K] carried at the beginning of each.
 
 
 def _policy(agent: Agent, epsilon: float, num_actions: int) -> Callable:
-    def act(learner: LearnerState, obs: jax.Array, key: jax.Array) -> jax.Array:
+    def act(learner: LearnerState, obs: Array, key: jax.Array) -> jax.Array:
         return epsilon_greedy(agent.greedy(learner, obs), epsilon, num_actions, key)
 
     return act
 
 
 def functional_returns(
-    agent: Agent, env: FunctionalEnv, learner: LearnerState, epsilon: float, key: jax.Array
-) -> np.ndarray:
-    """Undiscounted returns f32[E] of the first episode of each copy."""
-    policy = _policy(agent, epsilon, env.spec.num_actions)
+    agent: Agent,
+    env: FunctionalEnv,
+    learner: LearnerState,
+    epsilon: float,
+    key: jax.Array,
+    gamma: float = 1.0,
+) -> Returns:
+    """Returns of the first episode of each copy."""
+    policy, spec = _policy(agent, epsilon, env.spec.num_actions), env.spec
 
     def step(carry: tuple) -> tuple:
-        state, obs, key, finished, returns = carry
+        state, obs, key, finished, factor, undiscounted, discounted = carry
         key, act_key, env_key = jax.random.split(key, 3)
         state, timestep = env.step(state, policy(learner, obs, act_key), env_key)
-        returns = jnp.where(timestep.last & ~finished, timestep.episode_return, returns)
-        return state, timestep.obs, key, finished | timestep.last, returns
+        undiscounted = jnp.where(timestep.last & ~finished, timestep.episode_return, undiscounted)
+        over = finished.reshape(-1, *[1] * (timestep.reward.ndim - 1))
+        discounted = jnp.where(over, discounted, discounted + factor * timestep.reward)
+        finished = finished | timestep.last
+        return state, timestep.obs, key, finished, factor * gamma, undiscounted, discounted
 
     @jax.jit
-    def play(key: jax.Array) -> jax.Array:
+    def play(key: jax.Array) -> tuple:
         key, env_key = jax.random.split(key)
-        start = (*env.init(env_key), key, jnp.zeros(env.spec.num_envs, bool), jnp.zeros(env.spec.num_envs))
-        return jax.lax.while_loop(lambda carry: ~carry[3].all(), step, start)[4]
+        state, obs = env.init(env_key)
+        zeros = jnp.zeros(spec.num_envs)
+        nothing = jnp.zeros((spec.num_envs, spec.reward_size)) if spec.reward_size else zeros
+        start = (state, obs, key, zeros.astype(bool), jnp.float32(1.0), zeros, nothing)
+        *_, undiscounted, discounted = jax.lax.while_loop(lambda carry: ~carry[3].all(), step, start)
+        return undiscounted, discounted, obs.stock if spec.stock_size else None
 
-    return np.asarray(play(key))
+    return Returns(*jax.tree.map(np.asarray, play(key)))
 
 
 def host_returns(
@@ -47,25 +67,37 @@ def host_returns(
     epsilon: float,
     seed: int,
     episodes: int,
+    gamma: float = 1.0,
     on_step: Callable[[Any], None] = lambda env: None,
-) -> np.ndarray:
-    """Undiscounted returns f32[episodes].
+) -> Returns:
+    """Returns of whole episodes.
 
     Every copy plays the same number of episodes (the first ones one more, where they do not divide),
     so that short episodes are not counted more often. `on_step` sees the environment after each step.
     """
-    act = jax.jit(_policy(agent, epsilon, env.spec.num_actions))
-    quota = np.full(env.spec.num_envs, episodes // env.spec.num_envs)
-    quota[: episodes % env.spec.num_envs] += 1
+    spec = env.spec
+    act = jax.jit(_policy(agent, epsilon, spec.num_actions))
+    quota = np.full(spec.num_envs, episodes // spec.num_envs)
+    quota[: episodes % spec.num_envs] += 1
     key = jax.random.key(seed)
     obs = env.reset(seed)
-    returns: list[float] = []
+    carried = obs.stock if spec.stock_size else np.zeros((spec.num_envs, 0), np.float32)
+    factor = np.ones(spec.num_envs)
+    discounted = np.zeros((spec.num_envs, spec.reward_size) if spec.reward_size else spec.num_envs)
+    found: list[tuple] = []
     while quota.any():
         key, act_key = jax.random.split(key)
         step = env.step(np.asarray(act(learner, obs, act_key)))
         on_step(env)
+        weight = np.where(step.valid, factor, 0.0)
+        discounted = discounted + weight.reshape(-1, *[1] * (discounted.ndim - 1)) * step.reward
+        factor = np.where(step.valid, factor * gamma, factor)
         counted = step.last & (quota > 0)
-        returns.extend(step.episode_return[counted])
+        found.extend(zip(step.episode_return[counted], discounted[counted], carried[counted], strict=True))
         quota -= counted
         obs = step.obs
-    return np.array(returns, np.float32)
+        factor[step.last], discounted[step.last] = 1.0, 0.0
+        if spec.stock_size:
+            carried = np.where(step.last[:, None], obs.stock, carried)
+    columns = [np.asarray(column, np.float32) for column in zip(*found, strict=True)]
+    return Returns(columns[0], columns[1], columns[2] if spec.stock_size else None)

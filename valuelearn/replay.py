@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from valuelearn.types import EnvSpec, Memory, Sample, Trajectory, Transition
+from valuelearn.types import Array, EnvSpec, Memory, Sample, Stocked, Trajectory, Transition
 
 _BLOCK = 1024  # Leaves under one node of the priority index; two levels serve 10^6 rows.
 
@@ -38,8 +38,9 @@ class ReplayState(NamedTuple):
     """
 
     frame: jax.Array  # [E * S, ...] newest frame of the row's observation.
+    stock: jax.Array | None  # f32[E * S, K] carried beside it.
     action: jax.Array  # i32[E * S]
-    reward: jax.Array  # f32[E * S]
+    reward: jax.Array  # f32[E * S], [E * S, m]
     discount: jax.Array  # f32[E * S] 0 where the action terminated the episode.
     last: jax.Array  # bool[E * S] the action ended the episode.
     start: jax.Array  # bool[E * S] an action was taken here: a transition may start.
@@ -51,7 +52,8 @@ class ReplayState(NamedTuple):
 
 def bytes_needed(spec: EnvSpec, capacity: int) -> int:
     """Bytes that a replay of `capacity` steps allocates, priorities aside (they take 4 a step)."""
-    return capacity * (spec.bytes_per_obs // spec.frame_stack + 15)
+    numbers = spec.stock_size + max(spec.reward_size, 1)
+    return capacity * (spec.bytes_per_obs // spec.frame_stack + 4 * numbers + 11)
 
 
 def _set_priorities(state: Priorities, index: jax.Array, value: jax.Array) -> Priorities:
@@ -116,12 +118,15 @@ def replay(
         def column(dtype: Any, *shape: int) -> jax.Array:
             return jnp.zeros((envs * slots, *shape), dtype)
 
+        vector = (spec.reward_size,) if spec.reward_size else ()
+
         blocks = -(-envs * slots // _BLOCK)
         leaves = Priorities(jnp.zeros((blocks, _BLOCK)), jnp.zeros(blocks), jnp.float32(1.0))
         return ReplayState(
             frame=column(spec.obs_dtype, *frame_shape),
+            stock=column(jnp.float32, spec.stock_size) if spec.stock_size else None,
             action=column(jnp.int32),
-            reward=column(jnp.float32),
+            reward=column(jnp.float32, *vector),
             discount=column(jnp.float32),
             last=column(jnp.bool),
             start=column(jnp.bool),
@@ -131,8 +136,10 @@ def replay(
             priorities=None if priority_exponent is None else leaves,
         )
 
-    def newest_frame(obs: jax.Array) -> jax.Array:
-        return obs[..., -1] if stack > 1 else obs
+    def newest(obs: Array) -> tuple[jax.Array, jax.Array | None]:
+        """The newest frame of an observation, and the stock that comes with it."""
+        frames, stock = obs if spec.stock_size else (obs, None)
+        return (frames[..., -1] if stack > 1 else frames), stock
 
     def eligible(state: ReplayState, row: jax.Array) -> jax.Array:
         """Whether transitions may start at absolute rows [E, K]: whole, and not overwritten."""
@@ -144,8 +151,12 @@ def replay(
         timestep = step.step
         here, there = at(every, state.written), at(every, state.written + 1)
         # The next observation is written too: it may be an episode's end, else it is overwritten.
-        frame = state.frame.at[here].set(newest_frame(step.obs))
-        frame = frame.at[there].set(newest_frame(timestep.next_obs))
+        frame, stock = jax.tree.map(
+            lambda column, now, then: column.at[here].set(now).at[there].set(then),
+            (state.frame, state.stock),
+            newest(step.obs),
+            newest(timestep.next_obs),
+        )
         age = state.newest_age
         following = jnp.minimum(age + 1, stack - 1).astype(jnp.uint8)
 
@@ -156,6 +167,7 @@ def replay(
         written = state.written + advance
         state = ReplayState(
             frame=frame,
+            stock=stock,
             action=state.action.at[here].set(step.action),
             reward=state.reward.at[here].set(timestep.reward),
             discount=state.discount.at[here].set(timestep.discount),
@@ -211,8 +223,13 @@ def replay(
         env, row, _, _ = jax.lax.while_loop(lambda carry: ~carry[2].all(), redraw, (*draw(subkey), key))
         return env, row
 
+    def observed(state: ReplayState, env: jax.Array, row: jax.Array) -> Array:
+        """Observations [B, ...] at absolute rows [B]."""
+        frames = stacked(state, env, row)
+        return frames if state.stock is None else Stocked(frames, state.stock[at(env, row)])
+
     def stacked(state: ReplayState, env: jax.Array, row: jax.Array) -> jax.Array:
-        """Observations [B, ...] at absolute rows [B]; frames before an episode began are zero."""
+        """Frames [B, ...] at absolute rows [B]; those before an episode began are zero."""
         if stack == 1:
             return state.frame[at(env, row)]
         back = jnp.arange(stack - 1, -1, -1)
@@ -226,13 +243,14 @@ def replay(
         ended = state.last[index] | (state.discount[index] == 0)
         running = jnp.cumprod(jnp.pad(~ended, ((0, 0), (1, 0)), constant_values=True)[:, :-1], 1)
         steps = running.sum(1)  # Until the end of the episode, or n_step.
-        powers = gamma ** jnp.arange(n_step)
+        reward = state.reward[index]  # [B, n_step], [B, n_step, m]
+        weights = (running * gamma ** jnp.arange(n_step)).reshape(*index.shape, *[1] * (reward.ndim - 2))
         return Transition(
-            obs=stacked(state, env, row),
+            obs=observed(state, env, row),
             action=state.action[index[:, 0]],
-            reward=(state.reward[index] * running * powers).sum(1),
+            reward=(reward * weights).sum(1),
             discount=gamma**steps * state.discount[at(env, row + steps - 1)],
-            next_obs=stacked(state, env, row + steps),
+            next_obs=observed(state, env, row + steps),
         )
 
     def sample(state: ReplayState, key: jax.Array) -> Sample:

@@ -1,7 +1,8 @@
 """The few types that every part shares, and the legend of shapes.
 
 Shapes are written `[B, A, N]`: B batch, T time, E environments, A actions, N size of a
-value head's output (atoms, bins, quantiles, or 1). `...` stands for any leading axes.
+value head's output (atoms, bins, quantiles, or 1), m coordinates of a vector reward and its
+stock. `...` stands for any leading axes. Where an episode carries a stock, every `obs` is a `Stocked`.
 
 Words: `obs action reward discount next_obs value out target`. A `discount` of 0 means the
 episode *terminated*; a time limit (`last` with a discount of 1) bootstraps.
@@ -19,6 +20,13 @@ Params = Any  # A pytree of arrays.
 Metrics = dict[str, jax.Array]
 
 
+class Stocked(NamedTuple):
+    """An observation, and what its episode has obtained and is asked for."""
+
+    obs: Array  # [B, ...] what the environment shows.
+    stock: Array  # f32[B, K] the stock's m coordinates, then what else the episode is asked for.
+
+
 class EnvSpec(NamedTuple):
     """What an agent and a replay must know of an environment.
 
@@ -32,6 +40,8 @@ class EnvSpec(NamedTuple):
     num_envs: int
     frame_stack: int = 1
     frames_per_step: int = 1  # Emulator frames in one agent step: the unit of `env_frames`.
+    reward_size: int = 0  # Coordinates m of a reward; 0 for a scalar.
+    stock_size: int = 0  # Numbers K that an episode carries beside its observations; 0 for none.
 
     @property
     def bytes_per_obs(self) -> int:
@@ -44,11 +54,12 @@ class Timestep(NamedTuple):
 
     next_obs: Array  # [E, ...] the true next observation, never that of a reset.
     obs: Array  # [E, ...] what the next action is chosen on: a first one after `last`.
-    reward: Array  # f32[E] what the agent learns from (clipped where the protocol says so).
+    reward: Array  # f32[E], [E, m] what the agent learns from (clipped where the protocol says so).
     discount: Array  # f32[E] 0 where the episode terminated, otherwise 1.
     last: Array  # bool[E] the episode ended, by termination or by truncation.
     valid: Array  # bool[E] False where the environment ignored the action to reset itself.
-    episode_return: Array  # f32[E] undiscounted, unclipped return so far; whole where `last`.
+    episode_return: Array  # f32[E] undiscounted, unclipped return so far (of vectors the sum of
+    # coordinates); whole where `last`.
 
 
 class Trajectory(NamedTuple):
@@ -62,11 +73,11 @@ class Trajectory(NamedTuple):
 class Transition(NamedTuple):
     """A batch to learn from."""
 
-    obs: jax.Array  # [B, ...]
+    obs: Array  # [B, ...]
     action: jax.Array  # i32[B]
-    reward: jax.Array  # f32[B] discounted sum over the n steps.
+    reward: jax.Array  # f32[B], [B, m] discounted sum over the n steps.
     discount: jax.Array  # f32[B] gamma^n, 0 only where the episode terminated.
-    next_obs: jax.Array  # [B, ...] the true observation n steps on.
+    next_obs: Array  # [B, ...] the true observation n steps on.
 
 
 class Sample(NamedTuple):
@@ -127,7 +138,7 @@ class FunctionalEnv(NamedTuple):
     """
 
     spec: EnvSpec
-    init: Callable[[jax.Array], tuple[Any, jax.Array]]  # key -> state, obs [E, ...]
+    init: Callable[[jax.Array], tuple[Any, Array]]  # key -> state, obs [E, ...]
     step: Callable[[Any, jax.Array, jax.Array], tuple[Any, Timestep]]  # state, action [E], key
 
 
@@ -136,7 +147,7 @@ class HostEnv(Protocol):
 
     spec: EnvSpec
 
-    def reset(self, seed: int) -> np.ndarray:
+    def reset(self, seed: int) -> Array:
         """First observations [E, ...]; the seed fixes everything that follows."""
 
     def step(self, action: np.ndarray) -> Timestep:

@@ -10,7 +10,7 @@ chunks.
 
 from valuelearn.loop.functional import devices_for, init_functional, initial_functional, train_functional
 from valuelearn.loop.host import initial_host, train_host
-from valuelearn.loop.parts import Chunk, RunState, Schedule, empty_trajectory, updates_of
+from valuelearn.loop.parts import Chunk, RunState, Schedule, empty_trajectory, initial_timestep, updates_of
 
 __all__ = [
     "Chunk",
@@ -21,6 +21,7 @@ __all__ = [
     "init_functional",
     "initial_functional",
     "initial_host",
+    "initial_timestep",
     "train_functional",
     "train_host",
     "updates_of",

@@ -8,7 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelearn.types import Agent, Array, EnvSpec, LearnerState, Memory, Metrics, Timestep, Trajectory
+from valuelearn.types import (
+    Agent,
+    Array,
+    EnvSpec,
+    LearnerState,
+    Memory,
+    Metrics,
+    Stocked,
+    Timestep,
+    Trajectory,
+)
 
 
 class Schedule(NamedTuple):
@@ -70,19 +80,23 @@ def merged(first: Experience, second: Experience, xp: Any) -> Experience:
 
 def experience_of(step: Timestep, xp: Any) -> Experience:
     """What timesteps of any leading axes brought; `xp` is numpy or jax.numpy."""
+    counts = step.valid.reshape(step.valid.shape + (1,) * (step.reward.ndim - step.valid.ndim))
     return Experience(
         step.last.sum(),
         xp.where(step.last, step.episode_return, 0.0).sum(),
-        xp.where(step.valid, step.reward, xp.inf).min(),
-        xp.where(step.valid, step.reward, -xp.inf).max(),
+        xp.where(counts, step.reward, xp.inf).min(),
+        xp.where(counts, step.reward, -xp.inf).max(),
     )
 
 
 def initial_timestep(spec: EnvSpec) -> Timestep:
     """A timestep of zeros with the shapes and types of an environment's."""
-    obs = jnp.zeros((spec.num_envs, *spec.obs_shape), spec.obs_dtype)
+    obs: Array = jnp.zeros((spec.num_envs, *spec.obs_shape), spec.obs_dtype)
+    if spec.stock_size:
+        obs = Stocked(obs, jnp.zeros((spec.num_envs, spec.stock_size)))
     number, flag = jnp.zeros(spec.num_envs), jnp.zeros(spec.num_envs, bool)
-    return Timestep(obs, obs, number, number, flag, flag, number)
+    reward = jnp.zeros((spec.num_envs, spec.reward_size)) if spec.reward_size else number
+    return Timestep(obs, obs, reward, number, flag, flag, number)
 
 
 def empty_trajectory(spec: EnvSpec, steps: int) -> Trajectory:

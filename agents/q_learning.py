@@ -1,0 +1,197 @@
+"""Q-learning from a replay: what DQN and its relatives share, whatever they maximise.
+
+An algorithm is its `Rule`: how actions are ranked, and what the head is fitted to.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from pydantic import Field
+
+from agents.parts import (
+    Algorithm,
+    ExplorationConfig,
+    HeadConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    update_metrics,
+)
+from valuelearn import heads, replay
+from valuelearn.config import Misfit, Section
+from valuelearn.policies import epsilon_greedy
+from valuelearn.types import Agent, Array, EnvSpec, LearnerState, Metrics, Network, Sample, Transition
+
+
+class ReplayConfig(Section):
+    """The replay."""
+
+    capacity: Annotated[int, Field(gt=0)] = 1_000_000
+    """Agent steps held, over all environments."""
+    warmup_steps: Annotated[int, Field(gt=0)] = 20_000
+    """Agent steps of random play before the first update."""
+    batch_size: Annotated[int, Field(gt=0)] = 32
+    """Transitions per update."""
+    n_step: Annotated[int, Field(gt=0)] = 1
+    """Rewards summed before bootstrapping."""
+    priority_exponent: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Exponent on an item's loss (0.5 of a squared error is |error|); none for uniform replay."""
+    importance_exponent: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """How far importance weights undo the priorities; 1 wholly."""
+    importance_exponent_end: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Exponent at the end of training, reached linearly in agent steps; none keeps it."""
+
+
+class QConfig(Section):
+    """What every agent that learns action values from a replay takes."""
+
+    head: heads.Name = "mse"
+    """The value head and so the loss: the one word to change."""
+    head_options: HeadConfig = HeadConfig()
+    """Support, smoothing and the like; what does not concern the head is ignored."""
+    network: NetworkConfig = NetworkConfig()
+    """The network in front of the head."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """The optimiser."""
+    replay: ReplayConfig = ReplayConfig()
+    """The replay."""
+    exploration: ExplorationConfig = ExplorationConfig()
+    """Exploration."""
+    double: bool = False
+    """Choose the next action with the online network (van Hasselt et al., 2016)."""
+    update_period_steps: Annotated[int, Field(gt=0)] = 4
+    """Agent steps per update."""
+    target_period_updates: Annotated[int, Field(gt=0)] = 2_000
+    """Updates between copies to the target network."""
+    target_tau: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Polyak weight of the new parameters after each update; none for periodic copies."""
+
+    def check(self, num_envs: int, collect_steps: int) -> None:
+        """Refuse sizes that do not fit together.
+
+        Raises:
+            Misfit: naming those that do not.
+        """
+        steps = num_envs * collect_steps
+        if steps % self.update_period_steps:
+            raise Misfit(
+                "agent.update_period_steps",
+                self.update_period_steps,
+                f"a divisor of env.num_envs x train.collect_steps = {num_envs} x {collect_steps} is wanted",
+                "env.num_envs",
+                "train.collect_steps",
+            )
+        least = num_envs * (self.replay.n_step + 2)
+        if self.replay.warmup_steps < least:
+            raise Misfit(
+                "agent.replay.warmup_steps",
+                self.replay.warmup_steps,
+                f"env.num_envs x (agent.replay.n_step + 2) = {least} or more is wanted",
+                "agent.replay.n_step",
+                "env.num_envs",
+            )
+
+
+class Outputs(NamedTuple):
+    """What networks say of one transition, [A, N] each."""
+
+    next_target: jax.Array  # The target network, of the next observation.
+    next_online: jax.Array  # What chooses the next action: the target network too, unless `double`.
+    current_target: jax.Array  # The target network, of the observation; only where it is `needed`.
+
+
+class Rule(NamedTuple):
+    """What sets one algorithm apart from another; each takes one transition's or one observation's."""
+
+    greedy: Callable[[jax.Array, Array], jax.Array]  # out [A, N], obs -> i32[]
+    target: Callable[[Outputs, Transition], tuple[jax.Array, heads.SupportFit]]  # And how the support fits.
+    needs_current: bool = False  # Whether `target` reads `Outputs.current_target`.
+    prepare: Callable[[Transition, jax.Array], Transition] = lambda transition, key: transition  # A batch.
+
+
+def make(
+    config: QConfig,
+    spec: EnvSpec,
+    gamma: float,
+    total_steps: int,
+    collect_steps: int,
+    network: Network,
+    rule: Rule,
+) -> Algorithm:
+    """The algorithm with that rule, for environments of that shape."""
+    head = config.head_options.make(config.head)
+    optimizer = config.optimizer.make()
+    epsilon = config.exploration.schedule(config.replay.warmup_steps)
+
+    def init(key: jax.Array, obs: Array) -> LearnerState:
+        key, init_key = jax.random.split(key)
+        params = network.init(init_key, obs)
+        target_params = jax.tree.map(jnp.copy, params)
+        return LearnerState(params, target_params, optimizer.init(params), key, jnp.int32(0))
+
+    def greedy(state: LearnerState, obs: Array) -> jax.Array:
+        return jax.vmap(rule.greedy)(network.apply(state.params, obs), obs)
+
+    def act(state: LearnerState, obs: Array, key: jax.Array, env_steps: jax.Array) -> jax.Array:
+        share = jnp.where(env_steps < config.replay.warmup_steps, 1.0, epsilon(env_steps))
+        return epsilon_greedy(greedy(state, obs), share, spec.num_actions, key)
+
+    def loss(params: Any, state: LearnerState, sample: Sample, key: jax.Array) -> tuple[jax.Array, Any]:
+        online_key, target_key, select_key, prepare_key = jax.random.split(key, 4)
+        transition = rule.prepare(sample.transition, prepare_key)
+        obs, next_obs = transition.obs, transition.next_obs
+        out = network.apply(params, obs, online_key)
+        next_target = network.apply(state.target_params, next_obs, target_key)
+        next_online = network.apply(params, next_obs, select_key) if config.double else next_target
+        current = network.apply(state.target_params, obs, target_key) if rule.needs_current else next_target
+        targets, fit = jax.vmap(rule.target)(Outputs(next_target, next_online, current), transition)
+        taken = jax.vmap(lambda out, action: out[action])(out, transition.action)
+        losses = head.loss(taken, targets)
+        return (sample.weight * losses).mean(), (
+            losses,
+            head.value(taken).mean(),
+            jax.tree.map(jnp.mean, fit),
+        )
+
+    def update(state: LearnerState, sample: Sample) -> tuple[LearnerState, Metrics, jax.Array]:
+        # Folded in, not split off: where no network draws anything the key costs nothing.
+        loss_key = jax.random.fold_in(state.key, state.updates)
+        (mean_loss, (losses, value, fit)), grads = jax.value_and_grad(loss, has_aux=True)(
+            state.params, state, sample, loss_key
+        )
+        changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, changes)
+        updates = state.updates + 1
+        if config.target_tau is None:
+            target_params = optax.periodic_update(
+                params, state.target_params, updates, config.target_period_updates
+            )
+        else:
+            target_params = optax.incremental_update(params, state.target_params, config.target_tau)
+        metrics = update_metrics(mean_loss, value, fit, grads)
+        return LearnerState(params, target_params, opt_state, state.key, updates), metrics, losses
+
+    end = config.replay.importance_exponent_end
+    importance_exponent = optax.linear_schedule(
+        config.replay.importance_exponent,
+        config.replay.importance_exponent if end is None else end,
+        total_steps,
+    )
+    memory = replay.replay(
+        spec,
+        capacity=config.replay.capacity,
+        batch_size=config.replay.batch_size,
+        gamma=gamma,
+        n_step=config.replay.n_step,
+        priority_exponent=config.replay.priority_exponent,
+        importance_exponent=importance_exponent,
+    )
+    return Algorithm(
+        agent=Agent(init, act, update, greedy),
+        memory=memory,
+        warmup_steps=config.replay.warmup_steps,
+        updates_per_iteration=collect_steps * spec.num_envs // config.update_period_steps,
+        memory_bytes=replay.bytes_needed(spec, config.replay.capacity),
+    )
