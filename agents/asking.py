@@ -1,4 +1,4 @@
-"""Asking a trained stock agent for an objective: the stock to begin with, and what its episodes then bring."""
+"""Asking a trained stock agent for an objective: the stock to begin with, and what episodes then bring."""
 
 import dataclasses
 import math

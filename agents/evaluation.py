@@ -46,7 +46,7 @@ def play(
     seed: int,
     episodes: int,
 ) -> evaluate.Returns:
-    """Returns of whole greedy episodes of an agent of that config; `env` has a copy for each, if functional."""
+    """Returns of whole greedy episodes; a functional `env` has a copy for each."""
     agent = _algorithm(cfg, env.spec).agent
     if isinstance(env, FunctionalEnv):
         key = jax.random.fold_in(jax.random.key(seed), 1)  # Not the episodes of training.

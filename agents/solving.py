@@ -15,6 +15,7 @@ from valuelearn import dp, logs, objectives, plots
 from valuelearn.config import Misfit, Section
 from valuelearn.errors import UserError
 
+_ARROWS = "\u2191\u2192\u2193\u2190\u25a0"  # Up, right, down, left, and a square for stopping.
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -104,8 +105,35 @@ def solve(config: SolveConfig, plot: Path | None, echo: Callable[[str], None]) -
         laws = {config.objective.name: law}
         if config.objective.name != "mean":
             laws["mean"] = dp.solve(mdp, objectives.Mean(), points=config.points).law
-        plots.laws({name: (one.returns, one.probabilities) for name, one in laws.items()}, plot)
+        drawn = {str(name): (one.returns, one.probabilities) for name, one in laws.items()}
+        mapped = config.gridworld is not None and np.ndim(found.stock) == 0
+        plots.laws(drawn, plot, _policies(config, mdp, found) if mapped else None)
         echo(f"wrote {plot}")
+
+
+def _policies(config: SolveConfig, mdp: dp.MDP, found: dp.Solution) -> dict[str, np.ndarray]:
+    """For stocks below, at and above the one to begin with, the best actions of each cell as arrows."""
+    assert config.gridworld is not None
+    grid = gridworld.named(config.gridworld)
+    law = found.law
+    deviation = float(np.sqrt(law.probabilities @ (law.returns - law.mean) ** 2)) or 1.0
+    stocks = float(np.asarray(found.stock)) + 2 * deviation * np.array([-1.0, 0.0, 1.0])
+    best = dp.best_actions(mdp, config.objective.make(), stocks, config.points)
+    shape = (len(grid.rows), len(grid.rows[0]))
+
+    def cell(state: int, stock: int) -> str:
+        if not mdp.legal[state].any():
+            return "".join(grid.rows)[state]
+        good = np.flatnonzero(best[state, stock])
+        # Where the objective does not care, no arrow is better than none.
+        return "any" if len(good) == mdp.legal[state].sum() else "".join(_ARROWS[action] for action in good)
+
+    return {
+        f"best at stock {stock:.3g}": np.reshape(
+            [cell(state, index) for state in range(shape[0] * shape[1])], shape
+        )
+        for index, stock in enumerate(stocks)
+    }
 
 
 def _gap(gap: float) -> str:

@@ -35,9 +35,9 @@ class StockConfig(Section):
     """The stock."""
 
     low: float = -10.0
-    """Least stock that an episode begins with; drawn uniformly up to `high`, so less what returns to expect."""
+    """Least stock that an episode begins with: less the greatest return that may be asked for."""
     high: float = 10.0
-    """Greatest stock that an episode begins with."""
+    """Greatest stock that an episode begins with; they are drawn uniformly."""
     bound: Annotated[float, Field(gt=0)] = 20.0
     """Where |stock| is clipped: as much as the largest return by absolute value changes nothing."""
     relabel: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -81,7 +81,7 @@ class StockDQNConfig(QConfig):
             reason = "the slopes are those of two_slope"
             raise Misfit("stock.any_slopes", True, reason, "utility.name")
         if heads.make(self.head).distributional and utility.dimensions is not None:
-            reason = f"{self.utility.name} is of vectors, whose law {self.head} cannot hold; use a head for the mean"
+            reason = f"{self.utility.name} is of vectors, whose law it cannot hold; use a head for the mean"
             raise Misfit("head", self.head, reason, "utility.name")
         if not heads.make(self.head).distributional and utility.degree is None:
             reason = "a head for the mean needs f(gamma x) = gamma^p f(x); use c51, qr or iqn"
@@ -118,18 +118,16 @@ def _asked(config: StockDQNConfig, utility: objectives.Utility, obs: Stocked) ->
     return utility, obs.stock if utility.dimensions is not None else obs.stock[0]
 
 
-def _network(config: StockDQNConfig, spec: EnvSpec) -> Network:
+def network(config: StockDQNConfig, spec: EnvSpec) -> Network:
+    """The network for environments of that shape; it reads `Stocked` observations."""
     stock = StockInput(max(spec.reward_size, 1), config.stock.bound, config.stock.num_bumps)
     return config.network.make(spec.num_actions, config.head_options.make(config.head), stock)
 
 
 def values(config: StockDQNConfig, spec: EnvSpec) -> Callable[[Params, Stocked], jax.Array]:
     """E f(stock + return) [B] of the best action, as (parameters, observations [B, ...]) say."""
-    head, utility, network = (
-        config.head_options.make(config.head),
-        config.utility.make(),
-        _network(config, spec),
-    )
+    head, utility = config.head_options.make(config.head), config.utility.make()
+    apply = network(config, spec).apply
 
     def value(out: jax.Array, obs: Stocked) -> jax.Array:
         asked, stock = _asked(config, utility, obs)
@@ -137,7 +135,7 @@ def values(config: StockDQNConfig, spec: EnvSpec) -> Callable[[Params, Stocked],
             return asked.score(*head.atoms(out), stock).max()
         return asked(stock) + head.value(out).max()
 
-    return lambda params, obs: jax.vmap(value)(network.apply(params, obs), obs)
+    return lambda params, obs: jax.vmap(value)(apply(params, obs), obs)
 
 
 def obtained(config: StockDQNConfig, spec: EnvSpec, returns: Returns) -> jax.Array:
@@ -151,6 +149,11 @@ def obtained(config: StockDQNConfig, spec: EnvSpec, returns: Returns) -> jax.Arr
     return jax.vmap(worth)(jnp.asarray(returns.stock), jnp.asarray(returns.discounted))
 
 
+def best(scores: jax.Array) -> jax.Array:
+    """Which actions bool[A] are as good as any, by scores [A]."""
+    return scores >= scores.max() - _TIE
+
+
 def rule(config: StockDQNConfig, spec: EnvSpec) -> Rule:
     """What sets the agent apart from a DQN, for environments of that shape."""
     head, utility, stocks = config.head_options.make(config.head), config.utility.make(), config.stocks(spec)
@@ -161,17 +164,14 @@ def rule(config: StockDQNConfig, spec: EnvSpec) -> Rule:
         asked, stock = _asked(config, utility, obs)
         return asked.score(*head.atoms(out), stock)
 
-    def best(out: jax.Array, obs: Stocked) -> jax.Array:
-        score = scores(out, obs)
-        return score >= score.max() - _TIE
-
     def greedy(out: jax.Array, obs: Stocked) -> jax.Array:
         # Where the utility does not care which, the mean does, as in the exact solvers.
-        return jnp.where(best(out, obs), head.value(out), -jnp.inf).argmax().astype(jnp.int32)
+        among = best(scores(out, obs))
+        return jnp.where(among, head.value(out), -jnp.inf).argmax().astype(jnp.int32)
 
     def target(outputs: Outputs, transition: Transition) -> tuple[jax.Array, heads.SupportFit]:
         obs, _, reward, discount, next_obs = transition
-        among = best(outputs.next_online, next_obs)
+        among = best(scores(outputs.next_online, next_obs))
         chosen = head.mix(outputs.next_target, among / among.sum())
         if head.distributional:
             backup = backups.summed(reward, discount)
@@ -202,6 +202,5 @@ def rule(config: StockDQNConfig, spec: EnvSpec) -> Rule:
 
 def make(config: StockDQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int) -> Algorithm:
     """The algorithm for environments of that shape."""
-    network = _network(config, spec)
-    how = rule(config, spec)
-    return q_learning.make(config, spec, config.gamma, total_steps, collect_steps, network, how)
+    parts = network(config, spec), rule(config, spec)
+    return q_learning.make(config, spec, config.gamma, total_steps, collect_steps, *parts)

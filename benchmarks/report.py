@@ -24,6 +24,7 @@ _CITED = {
     "qr": ("dabney2018distributional",),
     "iqn": ("dabney2018implicit",),
     "dqn": ("mnih2015human",),
+    "stock_dqn": ("pires2025optimizing",),
     "pqn": ("gallici2025simplifying",),
 }
 

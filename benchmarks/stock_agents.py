@@ -28,7 +28,7 @@ def trained(config: str, folder: Path, overrides: Sequence[str]) -> float:
 
 
 def obtained(folder: Path, *question: str) -> np.ndarray:
-    """Discounted returns f64[seeds, episodes] that each seed brings when asked `key=value` of `evaluation`."""
+    """Discounted returns f64[seeds, episodes] that seeds bring when asked `key=value` of `evaluation`."""
     asked = [f"evaluation.{text}" for text in question]
     return np.asarray(evaluation.evaluate_run(folder, EPISODES, None, print, asked), float)
 

@@ -117,8 +117,8 @@ def main() -> None:
     )
     worst = ", ".join(f"{miss:.3f} at {tau:g}" for tau, miss in zip(TAUS, misses, strict=True))
     print(
-        f"solver A off by {grid_error:.4f} in {grid_seconds:.1f} s; agent, worst of {len(agent)} seeds off by "
-        f"{worst}, {seconds:.0f} s a seed: {'good' if good else 'a bar is missed'}"
+        f"solver A off by {grid_error:.4f} in {grid_seconds:.1f} s; agent, worst of {len(agent)} seeds: "
+        f"off by {worst}, {seconds:.0f} s a seed: {'good' if good else 'a bar is missed'}"
     )
     sys.exit(not good)
 

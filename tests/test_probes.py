@@ -10,10 +10,12 @@ import pydantic
 import pytest
 from scipy.stats import wasserstein_distance
 
-from agents import experiment
+import envs
+from agents import experiment, stock_dqn
 from agents.experiment import ExperimentConfig
 from envs import probes
 from valuelearn import heads, loop
+from valuelearn.types import Stocked
 
 GAMMA = 0.8  # Values lie from -1 to 1 / (1 - 0.8) = 5:
 RANGE = 6.0
@@ -26,6 +28,14 @@ LAW_TOLERANCE = 0.04 * RANGE  # In 1-Wasserstein distance.
 SETTINGS = {
     "dqn": {
         "replay": {"capacity": 40_000, "warmup_steps": 500, "batch_size": 128, "n_step": 3},
+        "exploration": {"epsilon_end": 1.0, "decay_steps": 1},
+        "target_period_updates": 50,
+    },
+    # Of a utility without a bend the rise is the return, and the stock makes no difference.
+    "stock_dqn": {
+        "utility": {"name": "two_slope", "above": 1.0, "below": 1.0},
+        "stock": {"low": -2.0, "high": 2.0, "bound": 4.0, "num_bumps": 2},
+        "replay": {"capacity": 40_000, "warmup_steps": 500, "batch_size": 128},
         "exploration": {"epsilon_end": 1.0, "decay_steps": 1},
         "target_period_updates": 50,
     },
@@ -59,7 +69,7 @@ PAIRS = [pair for pair in itertools.product(SETTINGS, heads.NAMES) if configured
 
 def test_every_agent_is_here():
     assert set(SETTINGS) == set(experiment.AGENTS)
-    assert len(PAIRS) == len(heads.NAMES) + 5  # Parallel Q-learning takes heads for the mean alone.
+    assert len(PAIRS) == 2 * len(heads.NAMES) + 5  # Parallel Q-learning takes heads for the mean alone.
 
 
 @functools.cache
@@ -70,14 +80,20 @@ def learnt(agent, head):
     learner, memory = built.algorithm.agent, built.algorithm.memory
 
     def init(key, index):
-        return loop.init_functional(learner, probes.number(index, cfg.env.num_envs), memory, key)
+        env = probes.number(index, cfg.env.num_envs)
+        if agent == "stock_dqn":
+            env = envs.stocked(env, cfg.agent.stocks(env.spec))
+        return loop.init_functional(learner, env, memory, key)
 
     keys = jnp.broadcast_to(jax.random.key(0), len(probes.NAMES))
     start = jax.jit(jax.vmap(init))(keys, jnp.arange(len(probes.NAMES)))
     *_, last = loop.train_functional(learner, built.env, memory, built.schedule, [], start)
-    network = cfg.agent.network.make(2, cfg.agent.head_options.make(head))
-    out = jax.vmap(network.apply, (0, None))(last.state.learner.params, jnp.eye(2))
-    made = cfg.agent.head_options.make(head)
+    made, obs = cfg.agent.head_options.make(head), jnp.eye(2)
+    if agent == "stock_dqn":
+        network, obs = stock_dqn.network(cfg.agent, built.env.spec), Stocked(obs, jnp.zeros((2, 1)))
+    else:
+        network = cfg.agent.network.make(2, made)
+    out = jax.vmap(network.apply, (0, None))(last.state.learner.params, obs)
     return jax.tree.map(np.asarray, (*made.atoms(out), made.value(out)))
 
 

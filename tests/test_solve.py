@@ -4,11 +4,12 @@ import importlib.resources
 import sys
 
 import imageio.v3 as imageio
+import numpy as np
 import pytest
 from test_dp_vectors import VECTORS
 
 from agents.solving import SolveConfig
-from valuelearn import cli
+from valuelearn import cli, dp, objectives
 from valuelearn.config import load
 
 PROCESSES = importlib.resources.files("agents") / "processes"
@@ -59,6 +60,21 @@ def test_a_game_of_gymnasium_with_a_picture(tmp_path, capsys):
     call(lake, *small, "objective=cvar", "objective.tau=0.5", "--plot", tmp_path / "law.png")
     assert float(printed(capsys)["value"]) == pytest.approx(0.99**5)
     assert imageio.imread(tmp_path / "law.png").std() > 0
+
+
+@pytest.mark.parametrize("objective", ["mean", "spectral objective.levels=[[0.1,0.5],[1.0,0.5]]"])
+def test_a_gridworld_with_its_policies(tmp_path, objective):
+    """Stocks that are vectors have no map; the law is drawn all the same."""
+    call(PROCESSES / "cliff.yaml", *f"objective={objective}".split(), "--plot", tmp_path / "cliff.png")
+    height, *_ = imageio.imread(tmp_path / "cliff.png").shape
+    assert height == (900 if objective == "mean" else 600)
+
+
+def test_best_actions_follow_the_stock():
+    mdp = dp.MDP.from_table([[[(0.5, 1, 4.0), (0.5, 1, -4.0)], [(1.0, 1, -0.5)]], []], 1.0)
+    best = dp.best_actions(mdp, objectives.CVaR(0.5), np.array([-5.0, 0.0, 5.0]))
+    assert best.shape == (2, 3, 2) and not best[1].any()
+    assert best[0].tolist() == [[True, False], [False, True], [True, True]]
 
 
 def test_vector_rewards(tmp_path, capsys):

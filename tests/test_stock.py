@@ -1,5 +1,6 @@
 """Stocks beside observations, in jitted and host environments, through the replay."""
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,6 @@ from valuelearn import replay
 from valuelearn.stocks import Stocks
 from valuelearn.types import EnvSpec, Stocked, Timestep, Trajectory
 
-gymnasium = pytest.importorskip("gymnasium")
 GAMMA = 0.75
 STOCKS = Stocks(GAMMA, 1, -3.0, 5.0, bound=1e6)
 
@@ -94,10 +94,12 @@ def test_stock_and_return_add_up_at_every_step(name):
     assert drawn.min() >= -3 and drawn.max() <= 5
 
 
+@pytest.mark.parametrize("terminates", [True, False])
 @pytest.mark.parametrize("mode", gymnasium.vector.AutoresetMode)
-def test_resets_are_no_transitions(mode):
-    """P18: what a replay holds are the episodes' steps, each with the stock that it was made with."""
-    env = envs.stocked(host(mode), STOCKS)
+def test_resets_are_no_transitions(mode, terminates):
+    """P4, P18: what a replay holds are the episodes' steps, each with the stock that it was made with; where
+    an episode was only cut off, its last step goes on to a stock like any other."""
+    env = envs.stocked(host(mode, terminates), STOCKS)
     memory = replay.replay(env.spec, capacity=300, batch_size=256, gamma=GAMMA)
     obs, steps = env.reset(0), []
     lengths = 0
@@ -112,7 +114,8 @@ def test_resets_are_no_transitions(mode):
     np.testing.assert_array_equal(found.reward, found.obs.obs[:, 0] + 1)
     wanted = (found.obs.stock[:, 0] + found.reward) / GAMMA
     np.testing.assert_allclose(found.next_obs.stock[:, 0], wanted, rtol=1e-6)
-    np.testing.assert_array_equal(found.discount, np.where(found.reward == 3, 0.0, np.float32(GAMMA)))
+    ended = (found.reward == 3) & terminates
+    np.testing.assert_array_equal(found.discount, np.where(ended, 0.0, np.float32(GAMMA)))
 
 
 def test_several_steps_of_vectors_are_one_transition():
@@ -146,7 +149,7 @@ def test_several_steps_of_vectors_are_one_transition():
 
 
 def test_stocks_do_not_blow_up():
-    """P2: 1,000 steps at gamma 0.99 would carry 2e4 times the first stock; clipped, it is finite and stays put."""
+    """P2: after 1,000 steps at gamma 0.99 a stock would be 2e4 times the first; clipped, it stays put."""
     stocks = Stocks(0.99, 1, 1.0, 1.0, bound=50.0)
     carried = jnp.ones((1, 1))
     for _ in range(1000):

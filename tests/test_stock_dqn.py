@@ -74,7 +74,7 @@ def test_equally_good_actions_are_averaged():
 
 @pytest.mark.parametrize("stock", [-3.0, 0.0, 4.0])
 def test_after_termination_nothing_comes(stock):
-    """P4: the law is a point at the reward whatever the stock, and the utility rises by that reward's share."""
+    """P4: the law is a point at the reward whatever the stock, and the utility rises by what that adds."""
     target, _ = rule().target(outputs(RISKY, SURE), moved(stock, -2.0, 0.0, 2 * (stock - 2)))
     np.testing.assert_allclose(target, [-2.0, -2.0])
     one = jnp.asarray([[7.0], [9.0]])
@@ -99,7 +99,7 @@ def test_the_rise_of_a_utility(utility, gamma, rise, fading):
 
 
 def test_rewards_in_another_unit():
-    """P17: with rewards, stocks and laws ten times as large, the same is done, and targets are ten times larger."""
+    """P17: with rewards, stocks and laws ten times as large the same is done, to ten times the targets."""
     small, large = outputs(RISKY, SURE), outputs(*(10 * np.array([RISKY, SURE])))
     for stock in np.linspace(-5, 5, 21):
         one, ten = (rule().target(out, moved(0, k, 0.5, k * stock)) for out, k in ((small, 1), (large, 10)))
@@ -211,7 +211,7 @@ HEADS = {
 
 @pytest.mark.parametrize("head", HEADS)
 def test_two_steps_are_learnt(head):
-    """P3: the worst fifth is best served by gambling, but only after a bad draw: -2.5 from a stock of -2.5."""
+    """P3: the worst fifth is best served by gambling, but only after a bad draw."""
     cfg, algorithm, spec, state = trained(2_500, head=head, **HEADS[head])
     places = ((0, -2.5), (1, -5.5), (1, 0.5))
     assert chosen(algorithm, state, *places) == [0, 1, 0]
@@ -222,7 +222,7 @@ def test_two_steps_are_learnt(head):
 
 def test_the_network_looks_at_the_stock():
     """P3: with the stocks of a batch shuffled, the loss rises."""
-    cfg, algorithm, _, state = trained(
+    _, algorithm, _, state = trained(
         1_500, head="qr", stock={**LEARNING["stock"], "relabel": 0.0}, **HEADS["qr"]
     )
     sample = algorithm.memory.sample(state.memory, jax.random.key(1))

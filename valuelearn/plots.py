@@ -11,6 +11,7 @@ matplotlib.use("Agg")  # No display is needed, or looked for.
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from valuelearn import logs
@@ -98,9 +99,25 @@ def _save(figure: Figure, file: Path) -> None:
     plt.close(figure)
 
 
-def laws(found: Mapping[str, tuple[np.ndarray, np.ndarray]], file: Path) -> None:
-    """Draw distribution functions, one for each label, of returns [N], ascending, with probabilities [N]."""
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+def laws(
+    found: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    file: Path,
+    maps: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Draw distribution functions, one for each label, of returns [N], ascending, with probabilities [N].
+
+    `maps` are labelled grids [H, W] of short texts, drawn beneath.
+    """
+    maps = maps or {}
+    figure, all_axes = plt.subplots(
+        1 + bool(maps), max(len(maps), 1), figsize=(max(6, 2.6 * len(maps)), 6 if maps else 4), squeeze=False,
+        layout="constrained", gridspec_kw={"height_ratios": [2, 1]} if maps else None,
+    )  # fmt: skip
+    for unused in all_axes[0, 1:]:
+        unused.remove()
+    axes = all_axes[0, 0]
+    if maps:
+        axes.set_subplotspec(all_axes[1, 0].get_gridspec()[0, :])
     least = min(returns[0] for returns, _ in found.values())
     most = max(returns[-1] for returns, _ in found.values())
     margin = 0.05 * max(most - least, 1e-9)
@@ -111,4 +128,19 @@ def laws(found: Mapping[str, tuple[np.ndarray, np.ndarray]], file: Path) -> None
     axes.set(xlabel="return", ylabel="probability of no more", ylim=(-0.02, 1.02))
     axes.legend(loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
+    for beneath, (label, texts) in zip(all_axes[1:].ravel(), maps.items(), strict=False):
+        _draw_map(beneath, label, texts)
     _save(figure, file)
+
+
+def _draw_map(axes: Axes, label: str, texts: np.ndarray) -> None:
+    height, width = texts.shape
+    axes.set(
+        title=label, aspect="equal", xlim=(0, width), ylim=(height, 0), xticks=range(width + 1),
+        yticks=range(height + 1),
+    )  # fmt: skip
+    axes.title.set_fontsize(9)
+    axes.grid(color="0.8")
+    axes.tick_params(length=0, labelbottom=False, labelleft=False)
+    for (row, column), text in np.ndenumerate(texts):
+        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8)

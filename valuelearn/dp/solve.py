@@ -50,6 +50,18 @@ def frontier(
     return [_solve(mdp, planner, objective, None) for objective in objectives]
 
 
+def best_actions(mdp: MDP, objective: Objective, stocks: np.ndarray, points: int | None = None) -> np.ndarray:
+    """Which first actions bool[S, C, A] are best in each state from scalar stocks [C]; none at a terminal.
+
+    Raises:
+        MDPError: where the objective has no optimum on this process.
+    """
+    check(mdp, objective)
+    utility = utility_of(objective)
+    at = np.asarray(stocks, float)[:, None]
+    return np.array([_planner(mdp, state, points).values(utility, at)[1] for state in range(len(mdp.legal))])
+
+
 def _solve(mdp: MDP, planner: Planner, objective: Objective, stock: float | np.ndarray | None) -> Solution:
     utility = utility_of(objective)
     if utility is objective:
