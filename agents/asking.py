@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,8 @@ from valuelearn.evaluate import Returns
 from valuelearn.stocks import Stocks
 from valuelearn.types import EnvSpec, Params, Stocked
 
-_GRID = 2_001  # First stocks tried.
+_GRID = 2_001  # First stocks that the network gives its account of,
+_PROPOSALS = 3  # and that are played.
 _REPLICATIONS = 1_000  # Of the bootstrap.
 
 
@@ -68,38 +70,43 @@ def question(
     spec: EnvSpec,
     params: Params,
     first_obs: jax.Array,
+    play: Callable[[Question], Returns],
 ) -> Question:
-    """The objective with the stock to begin with: the given one, or the best by the network's own account.
+    """The objective with the stock to begin with: the given one, or the one that serves it best.
 
-    `first_obs` are observations [B, ...] that episodes begin with.
+    An outer objective is scanned for, never climbed to: -stock + scale E f(stock + return) may have several
+    maxima. The network's own account proposes the few highest; episodes, which `play` plays, decide among
+    them, and whether the quantile of what the best of them brings serves better still. `first_obs` are
+    observations [B, ...] that episodes begin with.
     """
     objective = config.make()
     found = _match(agent, objective)
     assert found is not None  # As `check` has made sure.
-    if stock is None:
-        stock = (
-            _best(agent, objective, found, spec, params, first_obs) if hasattr(objective, "utility") else 0.0
-        )
-    return Question(config.name, objective, _fixed(agent.stocks(spec), stock, found.angle))
+    stocks = agent.stocks(spec)
+
+    def at(stock: float | tuple[float, ...]) -> Question:
+        return Question(config.name, objective, _fixed(stocks, stock, found.angle))
+
+    if stock is not None or not hasattr(objective, "utility"):
+        return at(0.0 if stock is None else stock)
+    tried = []
+    for proposed in _proposals(agent, objective, found, spec, params, first_obs):
+        law = _law(play(at(proposed)))
+        tried.append((objective.score(*law), proposed, objective.stock(*law)))
+    score, best, quantile = max(tried)
+    polished = objective.score(*_law(play(at(float(quantile)))))
+    return at(float(quantile) if polished >= score else best)
 
 
-def polished(question: Question, returns: Returns) -> Question:
-    """The question from the stock at which the law of those returns has its value.
-
-    For an exact policy that can only raise the objective; here it puts right what the network's account of
-    the tail has got wrong.
-    """
-    if not hasattr(question.objective, "utility"):
-        return question
+def _law(returns: Returns) -> tuple[np.ndarray, np.ndarray]:
+    """What was obtained, in float64, each equally likely: nothing of it comes from the network."""
     obtained = returns.discounted.astype(np.float64)
-    stock = float(question.objective.stock(obtained, np.full(len(obtained), 1 / len(obtained))))
-    return question._replace(stocks=dataclasses.replace(question.stocks, low=stock, high=stock))
+    return obtained, np.full(len(obtained), 1 / len(obtained))
 
 
 def scored(question: Question, returns: Returns) -> str:
     """What those returns, of episodes so begun, are worth by the objective; intervals are of 95 %."""
-    # The law of what was obtained, in float64: nothing here comes from the network.
-    obtained = returns.discounted.astype(np.float64)
+    obtained, _ = _law(returns)
     stock = np.asarray(question.stocks.low)
     start = f"from stock {np.array2string(stock, precision=4)}"
     if not hasattr(question.objective, "utility"):
@@ -160,20 +167,17 @@ def _fixed(stocks: Stocks, stock: float | tuple[float, ...], angle: float | None
     )
 
 
-def _best(
+def _proposals(
     agent: StockDQNConfig,
     objective: objectives.Outer,
     found: _Match,
     spec: EnvSpec,
     params: Params,
     first_obs: jax.Array,
-) -> float:
-    """The first stock at which the objective's outer problem is solved, by the network's own account.
-
-    A scan, never a local search: -stock + scale E f(stock + return) may have several maxima.
-    """
+) -> list[float]:
+    """The first stocks at which the outer problem has its best few maxima, by the network's own account."""
     value = stock_dqn.values(agent, spec)
-    grid = jnp.linspace(agent.stock.low, agent.stock.high, _GRID)
+    grid = np.linspace(agent.stock.low, agent.stock.high, _GRID)
     stocks = agent.stocks(spec)
     beginning = _fixed(stocks, 0.0, found.angle).first(jnp.zeros(stocks.num_draws))
 
@@ -181,6 +185,8 @@ def _best(
         carried = jnp.tile(beginning.at[0].set(stock), (len(first_obs), 1))
         return -stock + objective.scale * found.scale * value(params, Stocked(first_obs, carried)).mean()
 
-    worths = jax.jit(lambda: jax.lax.map(worth, grid, batch_size=64))()
-    index = worths.argmax() if objective.sense == "max" else worths.argmin()
-    return float(grid[index])
+    worths = np.asarray(jax.jit(lambda stocks: jax.lax.map(worth, stocks, batch_size=64))(jnp.asarray(grid)))
+    worths = worths if objective.sense == "max" else -worths
+    around = np.pad(worths, 1, constant_values=-np.inf)
+    peaks = np.flatnonzero((worths >= around[:-2]) & (worths > around[2:]))
+    return [float(grid[index]) for index in peaks[np.argsort(-worths[peaks])][:_PROPOSALS]]

@@ -17,7 +17,7 @@ from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, LearnerState
 
 _HOST_COPIES = 8  # Environments that share the episodes of an evaluation on the host.
 _FIRST = 64  # First observations over which a network's account of a first stock is averaged.
-_POLISHING = 2**21  # Between the seeds of episodes that choose a stock and of those that are counted.
+_CHOOSING = 2**21  # Between the seeds of episodes that choose a stock and of those that are counted.
 
 Say = Callable[[str], None]
 
@@ -110,15 +110,20 @@ def _asked(
         returns = play(cfg, env, learner, seed, episodes)
         return returns.discounted, asking.as_trained(agent, env.spec, returns)
     first = env.init(jax.random.key(seed))[1] if isinstance(env, FunctionalEnv) else env.reset(seed)
-    first_obs, stock = first.obs[:_FIRST], cfg.evaluation.stock
-    question = asking.question(agent, objective, stock, env.spec, learner.params, first_obs)
 
     def played(question: asking.Question, seed: int) -> evaluate.Returns:
         return play(cfg, experiment.make_env(cfg, copies, question.stocks), learner, seed, episodes)
 
-    if stock is None:
-        # Of other episodes than those that count, which so stay fresh.
-        question = asking.polished(question, played(question, seed + _POLISHING))
+    question = asking.question(
+        agent,
+        objective,
+        cfg.evaluation.stock,
+        env.spec,
+        learner.params,
+        first.obs[:_FIRST],
+        # The episodes that choose are not those that count.
+        lambda question: played(question, seed + _CHOOSING),
+    )
     returns = played(question, seed)
     return returns.discounted, asking.scored(question, returns)
 

@@ -30,7 +30,8 @@ class EnvConfig(Section):
     `reward_noise`."""
 
     id: str = "minatar/breakout"
-    """`minatar/<game>`, `classic/<name>`, `probe/<name>`, `atari/<game>` or `gym/<gymnasium id>`."""
+    """`minatar/<game>`, `classic/<name>`, `grid/<name>`, `probe/<name>`, `atari/<game>` or
+    `gym/<gymnasium id>`."""
     num_envs: Annotated[int, Field(gt=0, le=65_536)] = 1
     """Copies stepped together; at most 1,024 of environments outside the compiled loop."""
     sticky_actions: Annotated[float, Field(ge=0, lt=1)] | None = None

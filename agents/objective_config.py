@@ -68,8 +68,10 @@ class ObjectiveConfig(_Named):
         """Refuse an objective that the head cannot serve; `key` is that of the objective beside `head`.
 
         Raises:
-            Misfit: where the objective needs the whole law and the head knows only the mean.
+            Misfit: where it needs the whole law and the head knows only the mean, or it is of vectors.
         """
+        if getattr(self.make(), "dimensions", None) is not None:
+            raise Misfit(f"{key}.name", self.name, "it is of vectors, and the return here is one number")
         if not self.make().linear and not heads.make(head).distributional:
             reason = f"{self.name} needs the return's whole law, but the head {head} models only its mean; "
             raise Misfit(f"{key}.name", self.name, f"{reason}use the head c51, qr or iqn", "head")

@@ -112,11 +112,11 @@ class OptimizerConfig(Section):
     max_grad_norm: Annotated[float, Field(gt=0)] | None = None
     """Gradients with a larger global norm are scaled down to it; none for no limit."""
 
-    def make(self, decay_updates: int | None = None) -> optax.GradientTransformation:
-        """The optimiser; with `decay_updates` its step size falls linearly to 0 over them."""
+    def make(self, decay: range | None = None) -> optax.GradientTransformation:
+        """The optimiser; its step size falls linearly to 0 over the updates of `decay`."""
         rate = self.learning_rate
-        if decay_updates is not None:
-            rate = optax.linear_schedule(rate, 0.0, decay_updates)
+        if decay is not None:
+            rate = optax.linear_schedule(rate, 0.0, len(decay), decay.start)
         match self.name:
             case "adam":
                 optimizer = optax.adam(rate, eps=self.epsilon)

@@ -99,7 +99,7 @@ def make(config: PQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
     network = config.network.make(spec.num_actions, head)
     rollout_size = collect_steps * spec.num_envs
     per_rollout = config.epochs * config.minibatches
-    optimizer = config.optimizer.make(decay_updates=-(-total_steps // rollout_size) * per_rollout)
+    optimizer = config.optimizer.make(range(-(-total_steps // rollout_size) * per_rollout))
     epsilon = config.exploration.schedule()
 
     def init(key: jax.Array, obs: jax.Array) -> LearnerState:

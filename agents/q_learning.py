@@ -67,6 +67,8 @@ class QConfig(Section):
     """Updates between copies to the target network."""
     target_tau: Annotated[float, Field(gt=0, le=1)] | None = None
     """Polyak weight of the new parameters after each update; none for periodic copies."""
+    decay_start: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of the updates after which the optimiser's step size falls linearly to 0; none keeps it."""
 
     def check(self, num_envs: int, collect_steps: int) -> None:
         """Refuse sizes that do not fit together.
@@ -122,7 +124,9 @@ def make(
 ) -> Algorithm:
     """The algorithm with that rule, for environments of that shape."""
     head = config.head_options.make(config.head)
-    optimizer = config.optimizer.make()
+    updates = max(total_steps - config.replay.warmup_steps, 0) // config.update_period_steps
+    decay = None if config.decay_start is None else range(int(config.decay_start * updates), updates)
+    optimizer = config.optimizer.make(decay)
     epsilon = config.exploration.schedule(config.replay.warmup_steps)
 
     def init(key: jax.Array, obs: Array) -> LearnerState:

@@ -86,6 +86,18 @@ ARGUMENTS = {
         "'train.env_frames=1e6': train.env_frames is 1000000.0; a whole number is wanted, such as 1000000",
     ),
     "text": (["train", PQN, "agent.gamma='0.9'"], 'agent.gamma is "0.9"; a number is wanted'),
+    "vector_objective": (
+        ["train", DQN, "agent.head=qr", "agent.objective.name=norm"],
+        'agent.objective.name is "norm"; it is of vectors, and the return here is one number',
+    ),
+    "question": (
+        ["train", DQN, "evaluation.objective.name=mean"],
+        'evaluation.objective is "mean"; dqn cannot be asked for an objective; stock_dqn can',
+    ),
+    "vector_rewards": (
+        ["train", DQN, "env.id=grid/homeostasis", "agent.network.torso=mlp"],
+        'env.id is "grid/homeostasis"; it pays 2 numbers a step, which only stock_dqn takes',
+    ),
     "no_steps": (["train", DQN, "agent.replay.n_step=0"], "agent.replay.n_step is 0; more than 0 is wanted"),
     "gamma": (
         ["train", DQN, "agent.gamma=1"],

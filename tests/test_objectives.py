@@ -101,3 +101,9 @@ def test_a_share_that_is_none_is_refused_by_name(of):
     name = {kind: name for name, kind in objectives.BY_NAME.items()}[of]
     with pytest.raises(objectives.ObjectiveError, match=f"^{name}: tau 0 was given"):
         of(0.0)
+
+
+def test_a_level_of_one_is_reached_by_many_equal_chances():
+    """Twenty thousand times 1 / 20,000 rounds to less than 1."""
+    returns, chances = np.arange(20_000.0), np.full(20_000, 1 / 20_000)
+    assert objectives.CVaR(1.0).stock(returns, chances) == -19_999

@@ -89,5 +89,6 @@ def lower_quantile(returns: Array, probabilities: Array, tau: float) -> Array:
     returns, probabilities = ascending(returns, probabilities)
     reached = xp.cumsum(probabilities, axis=-1)
     # Sums of probabilities round; a level that is reached but for that counts as reached.
-    index = xp.argmax(reached >= tau - 16 * xp.finfo(reached.dtype).eps, axis=-1)
+    rounding = (16 + reached.shape[-1]) * xp.finfo(reached.dtype).eps
+    index = xp.argmax(reached >= tau - rounding, axis=-1)
     return xp.take_along_axis(returns, index[..., None], axis=-1)[..., 0]
