@@ -14,6 +14,7 @@ from agents.objective_config import ObjectiveConfig
 from agents.stock_dqn import StockDQNConfig
 from valuelearn import objectives, stats
 from valuelearn.config import Misfit
+from valuelearn.dp.conditions import utility_of
 from valuelearn.evaluate import Returns
 from valuelearn.stocks import Stocks
 from valuelearn.types import EnvSpec, Params, Stocked
@@ -52,8 +53,7 @@ def check(
         mend = "train with its own agent.utility, or with agent.stock.any_slopes for all of two_slope"
         reason = f"the network was trained for the utility {has}; {mend}"
         raise Misfit(f"{section}.objective.name", config.name, reason)
-    outer = hasattr(objective, "utility")
-    if not outer and stock is None and not objective.linear:
+    if not _outer(objective) and stock is None and not objective.linear:
         reason = f"{config.name} needs the stock to begin with, less the return that is wanted; give stock"
         raise Misfit(f"{section}.objective.name", config.name, reason, f"{section}.stock")
     coordinates = np.atleast_1d(0.0 if stock is None else stock)
@@ -78,6 +78,9 @@ def question(
     maxima. The network's own account proposes the few highest; episodes, which `play` plays, decide among
     them, and whether the quantile of what the best of them brings serves better still. `first_obs` are
     observations [B, ...] that episodes begin with.
+
+    Raises:
+        Misfit: for a stock of another length than the environment's.
     """
     objective = config.make()
     found = _match(agent, objective)
@@ -87,7 +90,10 @@ def question(
     def at(stock: float | tuple[float, ...]) -> Question:
         return Question(config.name, objective, _fixed(stocks, stock, found.angle))
 
-    if stock is not None or not hasattr(objective, "utility"):
+    if stock is not None and np.size(stock) not in (1, stocks.dimensions):
+        reason = f"{stocks.dimensions} numbers are wanted, one for each that the environment pays"
+        raise Misfit("evaluation.stock", stock, reason)
+    if stock is not None or not _outer(objective):
         return at(0.0 if stock is None else stock)
     tried = []
     for proposed in _proposals(agent, objective, found, spec, params, first_obs):
@@ -109,7 +115,7 @@ def scored(question: Question, returns: Returns) -> str:
     obtained, _ = _law(returns)
     stock = np.asarray(question.stocks.low)
     start = f"from stock {np.array2string(stock, precision=4)}"
-    if not hasattr(question.objective, "utility"):
+    if not _outer(question.objective):
         return f"{question.name} {_mean(question.objective(stock + obtained))} {start}"
 
     def score(matrix: np.ndarray) -> np.ndarray:
@@ -134,8 +140,8 @@ def as_trained(agent: StockDQNConfig, spec: EnvSpec, returns: Returns) -> str:
     return f"utility {_mean(worth)} from stocks {agent.stock.low:g} to {agent.stock.high:g}"
 
 
-def _utility(objective: Any) -> Any:
-    return objective.utility if hasattr(objective, "utility") else objective
+def _outer(objective: objectives.Objective) -> bool:
+    return utility_of(objective) is not objective
 
 
 def _slopes(utility: Any) -> tuple[float, float] | None:
@@ -149,7 +155,7 @@ def _slopes(utility: Any) -> tuple[float, float] | None:
 
 
 def _match(agent: StockDQNConfig, objective: Any) -> _Match | None:
-    utility, trained = _utility(objective), agent.utility.make()
+    utility, trained = utility_of(objective), agent.utility.make()
     wanted, has = _slopes(utility), _slopes(trained)
     if wanted is None or has is None:
         return _Match(1.0, None) if utility == trained else None

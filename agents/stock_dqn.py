@@ -64,8 +64,8 @@ class StockDQNConfig(QConfig):
     """The algorithm."""
     head: heads.Name = "qr"
     """The value head: one for the whole law learns returns, one for the mean how far the utility rises."""
-    utility: UtilityConfig = UtilityConfig(name="two_slope", above=0.0, below=1.0)
-    """What is maximised of the sum of stock and return; the slopes of the lower tail serve every CVaR."""
+    utility: UtilityConfig = UtilityConfig(name="mean")
+    """What is maximised of stock and return together; two_slope, above 0 and below 1, serves every CVaR."""
     stock: StockConfig = StockConfig()
     """The stock."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.99

@@ -13,8 +13,9 @@ from valuelearn.evaluate import Returns
 from valuelearn.stocks import Stocks
 from valuelearn.types import EnvSpec
 
-TAIL = StockDQNConfig(stock={"low": -6.0, "high": 6.0})
-ANY = StockDQNConfig(stock={"low": -6.0, "high": 6.0, "any_slopes": True})
+UTILITY = {"name": "two_slope", "above": 0.0, "below": 1.0}
+TAIL = StockDQNConfig(utility=UTILITY, stock={"low": -6.0, "high": 6.0})
+ANY = StockDQNConfig(utility=UTILITY, stock={"low": -6.0, "high": 6.0, "any_slopes": True})
 SPEC = EnvSpec((2,), np.dtype(np.float32), 2, num_envs=1, stock_size=1)
 
 
@@ -62,7 +63,7 @@ def test_the_best_stock_is_sought_everywhere(monkeypatch):
         return jnp.maximum(jnp.minimum(stock, 0), gamble)
 
     monkeypatch.setattr(stock_dqn, "values", lambda agent, spec: value)
-    agent = StockDQNConfig(stock={"low": -20.0, "high": 20.0})
+    agent = StockDQNConfig(utility=UTILITY, stock={"low": -20.0, "high": 20.0})
     played = []
 
     def play(question):
