@@ -1,16 +1,19 @@
 """Speed against other frameworks, on one machine in one run.
 
-    python -m benchmarks.speed atari | heads | classic | seeds [--rounds 3]
+    python -m benchmarks.speed atari | heads | classic | seeds | dp [--rounds 3]
 
 Each framework runs in a virtual environment of its own, made here on first use. Programs take
 turns, so that a machine that slows down slows all; medians are compared. `heads` times one update
-with each value head, `seeds` training with one seed and with ten at once. The table goes to
-`benchmarks/results/speed/` as JSON, too.
+with each value head, `seeds` training with one seed and with ten at once. `dp` times a sweep of
+distributional value iteration beside numpy in loops over states, actions and outcomes, which
+projects returns by np.add.at or by a product with a matrix; both must arrive at our laws. The table
+goes to `benchmarks/results/speed/` as JSON, too.
 
 Bars: `atari` at least 2.5 times Stable-Baselines3's agent steps per second (Breakout, batch 32, an
 update every 4 steps, real frames); `classic` at least 8 times Stable-Baselines3 and 20 times SBX
 (CartPole, one update of batch 128 per step); `heads` HL-Gauss within 1.05 times squared error;
-`seeds` ten within 4 times one.
+`seeds` ten within 4 times one; `dp` at 1000 states, 201 stocks and 201 returns 10 times numpy with
+np.add.at, in at most 8 GiB.
 """
 
 import argparse
@@ -25,9 +28,11 @@ import time
 import venv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from agents import experiment
 from agents.experiment import ExperimentConfig
@@ -72,11 +77,25 @@ UPDATES = 16  # In one compiled loop.
 SEEDS = 10
 SEEDS_AT_MOST = 4.0
 CHUNK = 16_384  # Agent steps of each seed.
+DP_TASK: dict[str, Any] = {
+    # States, stocks and returns; the last is judged.
+    "sizes": [[100, 51, 51], [1000, 51, 51], [100, 201, 51], [100, 51, 201], [1000, 201, 201]],
+    "sweeps": 2,
+    "gamma": 0.95,
+    "rewards": [-2, -1, 0, 1, 2],
+    "reach": 40,  # Of stocks and returns: the largest reward / (1 - gamma).
+    "actions": [2, 4],
+    "outcomes": 2,
+    "seed": 0,
+}
+DP_AT_LEAST = 10.0
+DP_MOST_GIB = 8.0
+DP_SAME = 1e-6
 
 
 def python_of(peer: str) -> Path:
     """The interpreter of a framework's own environment, made where it is missing."""
-    if peer == "ours":
+    if peer not in PEERS:
         return Path(sys.executable)
     folder = ENVIRONMENTS / peer
     python = folder / "bin" / "python"
@@ -88,10 +107,10 @@ def python_of(peer: str) -> Path:
     return python
 
 
-def measure(peer: str, name: str) -> dict:
+def measure(peer: str, problem: str, name: str, task: dict) -> dict:
     """What a framework's program prints."""
-    program, task = HERE / "peers" / f"{peer}_dqn.py", TASKS[name]
-    command = [python_of(peer), program, name, json.dumps(task | {"steps": task["steps"][peer]})]
+    program = HERE / "peers" / f"{peer}_{problem}.py"
+    command = [python_of(peer), program, name, json.dumps(task)]
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)} if peer == "ours" else None
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
@@ -101,13 +120,13 @@ def measure(peer: str, name: str) -> dict:
 
 def frameworks(name: str, rounds: int) -> tuple[dict, bool]:
     """Agent steps per second of every framework, by turns, and whether the bars are met."""
-    peers = ("ours", *AT_LEAST[name])
+    peers, task = ("ours", *AT_LEAST[name]), TASKS[name]
     for peer in peers:
         python_of(peer)
     runs: dict[str, list[dict]] = {peer: [] for peer in peers}
     for _ in range(rounds):
         for peer in peers:
-            runs[peer].append(measure(peer, name))
+            runs[peer].append(measure(peer, "dqn", name, task | {"steps": task["steps"][peer]}))
             print(f"{peer}: {runs[peer][-1]['agent_steps_per_second']:.0f} agent steps/s", file=sys.stderr)
     rates = {peer: [run["agent_steps_per_second"] for run in found] for peer, found in runs.items()}
     medians = {peer: statistics.median(found) for peer, found in rates.items()}
@@ -119,7 +138,7 @@ def frameworks(name: str, rounds: int) -> tuple[dict, bool]:
     table = {
         "figures": figures,
         "unit": "agent steps per second",
-        "task": TASKS[name],
+        "task": task,
         "runs": rates,
         "medians": medians,
         "ours_over": ratios,
@@ -220,10 +239,48 @@ def many_seeds(rounds: int) -> tuple[dict, bool]:
     return table, all(ratio <= SEEDS_AT_MOST for ratio in ratios.values())
 
 
+def dynamic_programming(rounds: int) -> tuple[dict, bool]:
+    """Milliseconds of a sweep of laws beside numpy, by turns, and whether the bars are met."""
+    runs: dict[str, list[dict]] = {"ours": [], "scatter": [], "matrix": []}
+    for _ in range(rounds):
+        for name, found in runs.items():
+            found.append(measure("ours" if name == "ours" else "numpy", "dp", name, DP_TASK))
+            print(f"{name}: {np.array(found[-1]['ms_per_sweep'], int)} ms per sweep", file=sys.stderr)
+    times = {name: np.array([run["ms_per_sweep"] for run in found]) for name, found in runs.items()}
+    medians = {name: np.median(found, axis=0) for name, found in times.items()}
+    ratios = {name: medians[name] / medians["ours"] for name in ("scatter", "matrix")}
+    laws = [[np.array(law) for law in found[0]["mean_laws"]] for found in runs.values()]
+    apart = max(
+        float(abs(law - ours).max()) for other in laws[1:] for law, ours in zip(other, laws[0], strict=True)
+    )
+    peak = max(run["peak_gib"] for run in runs["ours"])
+    full = " x ".join(map(str, DP_TASK["sizes"][-1]))
+    figures = (
+        f"{full} ours {medians['ours'][-1]:,.0f} ms per sweep in {peak:.1f} GiB, "
+        + ", ".join(
+            f"numpy by {name} {medians[name][-1]:,.0f} ms ({ratios[name][-1]:.1f} times)" for name in ratios
+        )
+        + f"; laws within {apart:.0e}"
+    )
+    table = {
+        "figures": figures,
+        "unit": "ms per sweep, by size",
+        "task": DP_TASK,
+        "runs": {name: found.tolist() for name, found in times.items()},
+        "medians": {name: found.tolist() for name, found in medians.items()},
+        "over_ours": {name: found.tolist() for name, found in ratios.items()},
+        "peak_gib": peak,
+        "laws_apart": apart,
+        "versions": {name: found[0]["versions"] for name, found in runs.items()},
+    }
+    good = ratios["scatter"][-1] >= DP_AT_LEAST and peak <= DP_MOST_GIB and apart <= DP_SAME
+    return table, bool(good)
+
+
 def main() -> None:
     """Make one table, and judge it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("table", choices=("atari", "heads", "classic", "seeds"))
+    parser.add_argument("table", choices=("atari", "heads", "classic", "seeds", "dp"))
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     match options.table:
@@ -231,6 +288,8 @@ def main() -> None:
             table, good = every_head(options.rounds)
         case "seeds":
             table, good = many_seeds(options.rounds)
+        case "dp":
+            table, good = dynamic_programming(options.rounds)
         case name:
             table, good = frameworks(name, options.rounds)
     machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}

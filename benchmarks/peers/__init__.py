@@ -1,6 +1,6 @@
-"""One program per framework, run by `benchmarks.speed` in that framework's own environment.
+"""One program per framework and problem, run by `benchmarks.speed` in that framework's own environment.
 
     python FILE TASK JSON
 
-prints one line of JSON: agent steps per second while learning, and the versions that it ran on.
+prints one line of JSON: the speed, and the versions that it ran on.
 """

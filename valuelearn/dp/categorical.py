@@ -20,6 +20,7 @@ from valuelearn.dp.exact import evaluate
 from valuelearn.dp.grid import Grid, Process, points_of
 from valuelearn.dp.mdp import MDP, MDPError
 from valuelearn.objectives import Utility
+from valuelearn.types import Array
 
 _SAME = 1e-10
 _BLOCK = 8  # Returns that are read at once.
@@ -68,18 +69,18 @@ class _Tables(NamedTuple):
     that reading _BLOCK returns from any that lies less than a block before the first stays within a law.
     """
 
-    number: jax.Array  # i64[R, C, 2]: the stocks around that which follows.
-    weight: jax.Array  # f64[R, C, 2]
-    first: jax.Array  # i64[R, L / _BLOCK]: the place in a law from which on a block gets its mass.
-    share: jax.Array  # f64[R, L / _BLOCK, E, _BLOCK]: what [b] of a block gets of [first + e + b].
-    beyond: jax.Array | None  # f64[2, L, R]: 1 where a return goes below or above the grid, if any does.
-    ends: jax.Array  # f64[2, L / _BLOCK, _BLOCK]: 1 at the least and at the largest return.
-    source: jax.Array  # i64[V]: the stock whose laws are scored.
-    score: jax.Array  # f64[V, M, L]
-    row: jax.Array  # i64[R, C, 2]: in V, where the stocks around were scored.
-    column: jax.Array  # i64[R, 4, C, 2]: in M, their E f, mean, mass times way moved, and mass beyond.
-    utility: jax.Array  # f64[C, L]: E f(stock + .).
-    nothing: jax.Array  # f64[L]: the law of the return 0.
+    number: Array  # i64[R, C, 2]: the stocks around that which follows.
+    weight: Array  # f64[R, C, 2]
+    first: Array  # i64[R, L / _BLOCK]: the place in a law from which on a block gets its mass.
+    share: Array  # f64[R, L / _BLOCK, E, _BLOCK]: what [b] of a block gets of [first + e + b].
+    beyond: Array | None  # f64[2, L, R]: 1 where a return goes below or above the grid, if any does.
+    ends: Array  # f64[2, L / _BLOCK, _BLOCK]: 1 at the least and at the largest return.
+    source: Array  # i64[V]: the stock whose laws are scored.
+    score: Array  # f64[V, M, L]
+    row: Array  # i64[R, C, 2]: in V, where the stocks around were scored.
+    column: Array  # i64[R, 4, C, 2]: in M, their E f, mean, mass times way moved, and mass beyond.
+    utility: Array  # f64[C, L]: E f(stock + .).
+    nothing: Array  # f64[L]: the law of the return 0.
 
 
 def value_iteration(
@@ -166,7 +167,7 @@ def _tables(process: Process, utility: Utility, stocks: Lattice, returns: Lattic
     grid, line, count = stocks.grid(), returns.grid(), returns.points
     points, values = np.asarray(points_of(grid))[:, 0], np.asarray(points_of(line))[:, 0]
     rewards, gamma = np.asarray(process.rewards), float(process.gamma)
-    blocks = 1 - (-(count + _BLOCK - 1) // _BLOCK)
+    blocks = 1 + math.ceil((count + _BLOCK - 1) / _BLOCK)
 
     def padded(table: np.ndarray) -> np.ndarray:
         """A table [..., N] as [..., L]."""
@@ -177,12 +178,13 @@ def _tables(process: Process, utility: Utility, stocks: Lattice, returns: Lattic
     image = rewards + gamma * values  # [R, N]
     below, part = line.corners(image[..., None])
     margin = _SAME * max(abs(returns.low), abs(returns.high))
-    beyond = np.stack([image < returns.low - margin, image > returns.high + margin])
-    first, share = _shares(below, np.where(beyond.any(0)[..., None], 0.0, part), blocks)
+    beyond = np.stack([image < returns.low - margin, image > returns.high + margin])  # [2, R, N]
+    outside = np.asarray(beyond.any(0))
+    first, share = _shares(below, np.where(outside[..., None], 0.0, part), blocks)
     table = np.asarray(evaluate(utility, jnp.asarray(points[:, None] + values)[..., None]))  # [C, N]
     worth = (table[:, below] * part).sum(-1).swapaxes(0, 1)  # [R, C, N]
     moved = (np.abs(values[below] - image[..., None]) * part).sum(-1)
-    others = np.stack([(values[below] * part).sum(-1), moved, beyond.any(0)])
+    others = np.stack([(values[below] * part).sum(-1), moved, outside])
     source, score, row, column = _scores(number, weight, padded(worth), padded(others))
     at_zero, chance = line.corners(np.zeros(1))
     tables = _Tables(
@@ -313,10 +315,10 @@ def _step(
     lost = None if tables.beyond is None else [laws @ side for side in tables.beyond]  # Of [C, S, R].
 
     def term(probability: jax.Array, next_state: jax.Array, number: jax.Array) -> jax.Array:
-        new = 0.0  # [C, S, L / _BLOCK, _BLOCK]
+        new: Array = 0.0  # [C, S, L / _BLOCK, _BLOCK]
         for corner in range(2):
             stock = tables.number[number, stocks, corner]
-            mass = 0.0
+            mass: Array = 0.0
             for ahead in range(tables.share.shape[2]):
                 place = tables.first[number] + ahead
                 start = jnp.stack(jnp.broadcast_arrays(stock[..., None], next_state[..., None], place), -1)
@@ -351,7 +353,7 @@ def _change(laws: jax.Array, before: jax.Array, enough: float) -> jax.Array:
         moved = jnp.abs(jnp.cumsum(laws[stock] - before[stock], -1)).sum(-1)
         return stock + 1, jnp.maximum(most, moved.max())
 
-    return jax.lax.while_loop(go_on, look, (0, jnp.array(0.0)))[1]
+    return jax.lax.while_loop(go_on, look, (jnp.array(0), jnp.array(0.0)))[1]
 
 
 def _described(
