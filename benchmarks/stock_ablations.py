@@ -8,7 +8,6 @@ returns g. `no stock` sees and carries 0, so no question reaches it; `frozen sto
 `no tie averaging` takes the first of equally good next actions. No bar.
 """
 
-import argparse
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,22 +82,13 @@ def draw(found: dict[str, np.ndarray], file: Path) -> None:
     axes.set_yticklabels(list(found))
     axes.invert_yaxis()
     axes.grid(alpha=0.3)
-    figure.savefig(file, dpi=150)
-    plt.close(figure)
+    stock_agents.save(figure, file)
 
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--runs", type=Path, default=Path("runs/stock"))
-    default = Path(__file__).parent / "results" / "stock" / "ablations"
-    parser.add_argument("--out", type=Path, default=default)
-    arguments = parser.parse_args()
+    arguments = stock_agents.arguments(__doc__, "ablations", seeds=3)
     found = dict(misses(arguments.runs, arguments.seeds))
-    arguments.out.mkdir(parents=True, exist_ok=True)
     rows = [
         (name, seed, target, float(values[index, seed]))
         for name, values in found.items()

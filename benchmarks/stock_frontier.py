@@ -11,7 +11,6 @@ Bars: solver A within 0.01 of exact at every share below 1, in under 20 seconds;
 within 0.1 of exact at shares from 0.05 and within 0.25 at 0.02, in under 10 minutes a seed.
 """
 
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -66,19 +65,12 @@ def draw(agent: np.ndarray, file: Path) -> None:
     )
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(file, dpi=150)
-    plt.close(figure)
+    stock_agents.save(figure, file)
 
 
 def main() -> None:
     """Measure, write, and exit with 1 where a bar is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--runs", type=Path, default=Path("runs/stock"))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "stock" / "cliff")
-    arguments = parser.parse_args()
+    arguments = stock_agents.arguments(__doc__, "cliff", seeds=5)
     taus = np.array(TAUS)
     exact = solved(taus, None)
     start = time.perf_counter()
@@ -99,7 +91,6 @@ def main() -> None:
         axis=1,
     )  # [seeds, taus]
 
-    arguments.out.mkdir(parents=True, exist_ok=True)
     rest = without_stock(taus)
     header = ("tau", "exact", "solver_a", *(f"seed_{seed}" for seed in range(len(agent))), *rest)
     columns = (taus, exact, grid, *agent, *rest.values())

@@ -11,7 +11,6 @@ ones change by at most 0.02.
 No bar.
 """
 
-import argparse
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -56,20 +55,12 @@ def draw(file: Path) -> None:
         axes.grid(alpha=0.3)
     all_axes[0].set_ylabel("off its set-point")
     all_axes[0].legend()
-    figure.savefig(file, dpi=150)
-    plt.close(figure)
+    stock_agents.save(figure, file)
 
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--runs", type=Path, default=Path("runs/stock"))
-    default = Path(__file__).parent / "results" / "stock" / "homeostasis"
-    parser.add_argument("--out", type=Path, default=default)
-    arguments = parser.parse_args()
+    arguments = stock_agents.arguments(__doc__, "homeostasis", seeds=3)
     folder = arguments.runs / "homeostasis"
     stock_agents.trained("stock_dqn_homeostasis.yaml", folder, [f"train.seeds={arguments.seeds}"])
     grid = gridworld.named("homeostasis")
@@ -81,7 +72,6 @@ def main() -> None:
         found = NORM(np.array(deviation) + returns).mean(-1)
         best = dp.solve(mdp, NORM, stock=np.array(deviation)).value
         rows.append((*deviation, best, *found.tolist()))
-    arguments.out.mkdir(parents=True, exist_ok=True)
     header = ("food", "water", "exact", *(f"seed_{seed}" for seed in range(arguments.seeds)))
     stock_agents.write_table(arguments.out / "distances.csv", header, rows)
     draw(arguments.out / "levels.png")

@@ -9,7 +9,6 @@ with g, beside the optimum of solver A.
 Bar: at each of the eight, the median over seeds of the mean |return - g| is at most 0.06.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -48,19 +47,12 @@ def draw(returns: np.ndarray, file: Path) -> None:
     axes.set(xlabel="wanted return", ylabel="obtained return")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(file, dpi=150)
-    plt.close(figure)
+    stock_agents.save(figure, file)
 
 
 def main() -> None:
     """Measure, write, and exit with 1 where the bar is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--runs", type=Path, default=Path("runs/stock"))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "stock" / "coin")
-    arguments = parser.parse_args()
+    arguments = stock_agents.arguments(__doc__, "coin", seeds=5)
     folder = arguments.runs / "coin"
     seconds = stock_agents.trained("stock_dqn_coin.yaml", folder, [f"train.seeds={arguments.seeds}"])
     question = ("objective.name=two_slope", "objective.above=-1", "objective.below=1")
@@ -68,7 +60,6 @@ def main() -> None:
         [stock_agents.obtained(folder, *question, f"stock={-target}") for target in TARGETS]
     )  # [targets, seeds, episodes]
     misses = np.abs(returns - np.array(TARGETS)[:, None, None]).mean(-1)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     header = ("target", "solver_a", *(f"seed_{seed}" for seed in range(misses.shape[1])))
     columns = (TARGETS, best_misses(), *misses.T)
     stock_agents.write_table(arguments.out / "targets.csv", header, zip(*columns, strict=True))
