@@ -2,8 +2,8 @@
 
     python -m benchmarks.stock_ablations [--seeds 3] [--runs runs/stock] [--out FOLDER]
 
-Each variant of `agents/configs/grid/stock_dqn_coin.yaml` is trained for half its steps and asked for eight
-returns g. `no stock` sees and carries 0, so no question reaches it; `frozen stock` keeps the first one;
+Each variant of `agents/configs/grid/stock_dqn_coin.yaml` is trained for a quarter of its steps and asked for
+eight returns g. `no stock` sees and carries 0, so no question reaches it; `frozen stock` keeps the first one;
 `wrong update` adds rewards and does not divide by gamma; `no relabelling` learns from stocks as they were;
 `no tie averaging` takes the first of equally good next actions. No bar.
 """
@@ -67,8 +67,8 @@ def misses(runs: Path, seeds: int) -> Iterator[tuple[str, np.ndarray]]:
     for name, (overrides, place) in VARIANTS.items():
         folder = runs / f"coin {name}"
         with place():
-            half = ("train.env_frames=320_000", "agent.exploration.decay_steps=96_000")
-            stock_agents.trained("stock_dqn_coin.yaml", folder, [f"train.seeds={seeds}", *half, *overrides])
+            short = ("train.env_frames=160_000", "agent.exploration.decay_steps=48_000")
+            stock_agents.trained("stock_dqn_coin.yaml", folder, [f"train.seeds={seeds}", *short, *overrides])
             returns = [stock_agents.obtained(folder, *question, f"stock={-target}") for target in TARGETS]
         yield name, np.abs(np.array(returns) - np.array(TARGETS)[:, None, None]).mean(-1)
 
