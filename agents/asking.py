@@ -134,9 +134,9 @@ def _mean(values: np.ndarray) -> str:
     return f"{values.mean():.4g}{error}"
 
 
-def as_trained(agent: StockDQNConfig, spec: EnvSpec, returns: Returns) -> str:
+def as_trained(agent: StockDQNConfig, returns: Returns) -> str:
     """What those returns are worth by the utility that the network was trained for."""
-    worth = np.asarray(stock_dqn.obtained(agent, spec, returns))
+    worth = np.asarray(stock_dqn.obtained(agent, returns))
     return f"utility {_mean(worth)} from stocks {agent.stock.low:g} to {agent.stock.high:g}"
 
 

@@ -77,13 +77,12 @@ def evaluate_run(
         logs.check_new_file(video, (".gif",))
         _film(cfg, folder, video)  # First, so that a missing package is found before the long part.
         say(f"wrote {video}")
-    copies = episodes if functional else min(episodes, _HOST_COPIES)
-    env = experiment.make_env(cfg, copies)
+    env = experiment.make_env(cfg, episodes if functional else min(episodes, _HOST_COPIES))
     found = []
     for index, learner in enumerate(learners(cfg, folder, env.spec)):
         seed = cfg.train.seed + index
         if isinstance(cfg.agent, StockDQNConfig):
-            returns, text = _asked(cfg, cfg.agent, copies, learner, seed, episodes)
+            returns, text = _asked(cfg, cfg.agent, env, learner, seed, episodes)
         else:
             returns = play(cfg, env, learner, seed, episodes).undiscounted
             error = f" +- {returns.std(ddof=1) / episodes**0.5:.2f}" if episodes > 1 else ""
@@ -98,21 +97,25 @@ def evaluate_run(
 def _asked(
     cfg: ExperimentConfig,
     agent: StockDQNConfig,
-    copies: int,
+    env: FunctionalEnv | HostEnv,
     learner: LearnerState,
     seed: int,
     episodes: int,
 ) -> tuple[np.ndarray, str]:
     """Discounted returns of a stock agent asked for the config's objective, and a sentence on them."""
-    env = experiment.make_env(cfg, copies)
     objective = cfg.evaluation.objective
     if objective is None:
         returns = play(cfg, env, learner, seed, episodes)
-        return returns.discounted, asking.as_trained(agent, env.spec, returns)
+        return returns.discounted, asking.as_trained(agent, returns)
     first = env.init(jax.random.key(seed))[1] if isinstance(env, FunctionalEnv) else env.reset(seed)
 
     def played(question: asking.Question, seed: int) -> evaluate.Returns:
-        return play(cfg, experiment.make_env(cfg, copies, question.stocks), learner, seed, episodes)
+        asked = experiment.make_env(cfg, env.spec.num_envs, question.stocks)
+        try:
+            return play(cfg, asked, learner, seed, episodes)
+        finally:
+            if not isinstance(asked, FunctionalEnv):
+                asked.close()
 
     question = asking.question(
         agent,

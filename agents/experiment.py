@@ -30,7 +30,7 @@ class EnvConfig(Section):
     `reward_noise`."""
 
     id: str = "minatar/breakout"
-    """`minatar/<game>`, `classic/<name>`, `grid/<name>`, `probe/<name>`, `atari/<game>` or
+    """`minatar/<game>`, `classic/<name>`, `grid/<name>`, `pong/<points>`, `probe/<name>`, `atari/<game>` or
     `gym/<gymnasium id>`."""
     num_envs: Annotated[int, Field(gt=0, le=65_536)] = 1
     """Copies stepped together; at most 1,024 of environments outside the compiled loop."""
@@ -161,6 +161,9 @@ class ExperimentConfig(Section):
         self.agent.check(self.env.num_envs, self.train.collect_steps)
         if self.evaluation.objective is not None:
             self._check_question(self.evaluation.objective)
+        elif self.evaluation.stock is not None:
+            reason = "a stock to begin with goes with an objective; give one"
+            raise Misfit("evaluation.stock", self.evaluation.stock, reason, "evaluation.objective")
         return self
 
     def _check_question(self, objective: ObjectiveConfig) -> None:

@@ -30,12 +30,27 @@ class _Named(Section):
     """Price of each unit that constraint's second coordinate lacks."""
 
     def make(self) -> Any:
-        """The objective.
+        """The objective of that name from the fields that are its own.
 
         Raises:
             Misfit: for a field that is not its own, or is missing, or is out of range.
         """
-        return _make(self)
+        of = objectives.BY_NAME[self.name]
+        wanted = {field.name: field for field in dataclasses.fields(of)}
+        given = {name: getattr(self, name) for name in type(self).model_fields if name != "name"}
+        given = {name: value for name, value in given.items() if value is not None}
+        for name, value in given.items():
+            if name not in wanted:
+                raise Misfit(name, value, f"{self.name} has no use for it", "name")
+        for name, field in wanted.items():
+            if name not in given and field.default is dataclasses.MISSING:
+                raise Misfit("name", self.name, f"it needs {name}", name)
+        if isinstance(utility := given.get("utility"), UtilityConfig):
+            given["utility"] = utility.make()
+        try:
+            return of(**given)
+        except objectives.ObjectiveError as error:
+            raise Misfit("name", self.name, str(error), *given) from None
 
     @model_validator(mode="after")
     def _check(self) -> "_Named":
@@ -75,27 +90,3 @@ class ObjectiveConfig(_Named):
         if not self.make().linear and not heads.make(head).distributional:
             reason = f"{self.name} needs the return's whole law, but the head {head} models only its mean; "
             raise Misfit(f"{key}.name", self.name, f"{reason}use the head c51, qr or iqn", "head")
-
-
-def _make(config: _Named) -> Any:
-    """The objective of that name from the fields that are its own.
-
-    Raises:
-        Misfit: for a field that is not its own, or is missing, or is out of range.
-    """
-    of = objectives.BY_NAME[config.name]
-    wanted = {field.name: field for field in dataclasses.fields(of)}
-    given = {name: getattr(config, name) for name in type(config).model_fields if name != "name"}
-    given = {name: value for name, value in given.items() if value is not None}
-    for name, value in given.items():
-        if name not in wanted:
-            raise Misfit(name, value, f"{config.name} has no use for it", "name")
-    for name, field in wanted.items():
-        if name not in given and field.default is dataclasses.MISSING:
-            raise Misfit("name", config.name, f"it needs {name}", name)
-    if isinstance(utility := given.get("utility"), UtilityConfig):
-        given["utility"] = utility.make()
-    try:
-        return of(**given)
-    except objectives.ObjectiveError as error:
-        raise Misfit("name", config.name, str(error), *given) from None

@@ -101,7 +101,7 @@ class Outputs(NamedTuple):
 
     next_target: jax.Array  # The target network, of the next observation.
     next_online: jax.Array  # What chooses the next action: the target network too, unless `double`.
-    current_target: jax.Array  # The target network, of the observation; only where it is `needed`.
+    current_target: jax.Array  # The target network, of the observation, where a rule needs that.
 
 
 class Rule(NamedTuple):

@@ -80,10 +80,10 @@ class StockDQNConfig(QConfig):
         if self.stock.any_slopes and self.utility.name != "two_slope":
             reason = "the slopes are those of two_slope"
             raise Misfit("stock.any_slopes", True, reason, "utility.name")
-        if heads.make(self.head).distributional and utility.dimensions is not None:
+        if self.learns_returns and utility.dimensions is not None:
             reason = f"{self.utility.name} is of vectors, whose law it cannot hold; use a head for the mean"
             raise Misfit("head", self.head, reason, "utility.name")
-        if not heads.make(self.head).distributional and utility.degree is None:
+        if not self.learns_returns and utility.degree is None:
             reason = "a head for the mean needs f(gamma x) = gamma^p f(x); use c51, qr or iqn"
             raise Misfit("head", self.head, reason, "utility.name")
         if self.stock.relabel and self.replay.n_step > 1:
@@ -92,6 +92,11 @@ class StockDQNConfig(QConfig):
         if not self.network.hidden:
             raise Misfit("network.hidden", [], "the stock enters at the first hidden layer; one is wanted")
         return self
+
+    @property
+    def learns_returns(self) -> bool:
+        """Whether the head learns laws of the return; otherwise it learns how far the utility rises."""
+        return heads.make(self.head).distributional
 
     def stocks(self, spec: EnvSpec) -> Stocks:
         """How stocks begin and go on in environments of that shape.
@@ -138,7 +143,7 @@ def values(config: StockDQNConfig, spec: EnvSpec) -> Callable[[Params, Stocked],
     return lambda params, obs: jax.vmap(value)(apply(params, obs), obs)
 
 
-def obtained(config: StockDQNConfig, spec: EnvSpec, returns: Returns) -> jax.Array:
+def obtained(config: StockDQNConfig, returns: Returns) -> jax.Array:
     """f(stock + return) [B] of episodes played as trained."""
     utility = config.utility.make()
 

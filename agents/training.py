@@ -11,6 +11,7 @@ import numpy as np
 from agents import curves, evaluation, experiment
 from agents.experiment import Experiment, ExperimentConfig
 from agents.q_learning import QConfig
+from agents.stock_dqn import StockDQNConfig
 from valuelearn import checkpoint, config, doctor, logs, loop, signals
 from valuelearn.checkpoint import Checkpoints
 from valuelearn.errors import Interrupted
@@ -149,9 +150,10 @@ class _Record:
         self, cfg: ExperimentConfig, frames_per_step: int, run: logs.RunFolder, start: logs.Offsets
     ) -> None:
         self._seeds, self._run, self._frames_per_step = _seeds(cfg), run, frames_per_step
-        self._support: doctor.Support | None = (  # Until the doctor has spoken of it.
-            cfg.agent.head_options.support(cfg.agent.head, cfg.agent.gamma)
-        )
+        support = cfg.agent.head_options.support(cfg.agent.head, cfg.agent.gamma)
+        if isinstance(cfg.agent, StockDQNConfig):
+            support = support._replace(of_returns=cfg.agent.learns_returns)
+        self._support: doctor.Support | None = support  # Until the doctor has spoken of it.
         self._rewards = (np.inf, -np.inf)
         self.env_frames, self._wall_seconds = start.env_frames, start.wall_seconds
         self._progress = Progress(cfg.train.env_frames, start.wall_seconds, start.compile_seconds)

@@ -89,7 +89,7 @@ def _killed(process: subprocess.Popen, seconds: float) -> bool:
 
 def _parameters(folder: Path) -> list[bytes]:
     cfg = experiment.load_run(folder)
-    env = cfg.env.make()
+    env = experiment.make_env(cfg)
     found = [learner.params for learner in evaluation.learners(cfg, folder, env.spec)]
     if not isinstance(env, FunctionalEnv):
         env.close()

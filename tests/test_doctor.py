@@ -64,6 +64,9 @@ def test_the_warning():
         "25.0% of the target mass is lost above agent.head_options.v_max = 10; with rewards from 0 to 1, "
         "v_min=-4.84 and v_max=105 would hold every return"
     )
+    for support in (BREAKOUT._replace(gamma=1.0), BREAKOUT._replace(of_returns=False)):
+        found = doctor.diagnosis(support, {"clipped_below": 0.0, "clipped_above": 0.25}, 0.0, 1.0)
+        assert found.endswith("rewards alone do not bound what is learnt here: widen it")
     below = doctor.diagnosis(BREAKOUT, {"clipped_below": 0.02, "clipped_above": 0.01}, 0.0, 0.0)
     lost = "2.0% of the target mass is lost below agent.head_options.v_min = -10"
     assert below == f"{lost}, though no reward has been seen yet"

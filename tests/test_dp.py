@@ -6,6 +6,7 @@ import pytest
 
 from valuelearn import dp, objectives
 from valuelearn.dp.exact import TooLargeError, Unrolled
+from valuelearn.dp.grid import OnGrid
 from valuelearn.dp.mdp import MDPError
 
 SURE = [[[(1.0, 1, 2.0)]], []]
@@ -89,25 +90,21 @@ def test_questions_without_an_answer_are_refused(kwargs, sentence, points):
         dp.solve(dp.MDP.from_table(COIN, 1.0, 1), **{"objective": objectives.Mean(), **kwargs}, points=points)
 
 
-def test_a_recursion_of_values_alone_finds_no_scale():
-    """P12: V = gamma max E V(C') has 0 for a fixed point; only what each reward adds tells more."""
-    mdp = dp.MDP.from_table(FOREVER, 0.5)
-    bare = np.zeros(len(mdp.legal))
-    for _ in range(10):
-        ahead = (mdp.probability * mdp.gamma * bare[mdp.next_state]).sum(-1)
-        bare = ahead.max(1, initial=0.0, where=mdp.legal)
-    assert not bare.any()
-    assert dp.solve(mdp, objectives.TwoSlope(1.0, 1.0)).value != 0
+@pytest.mark.parametrize("stock", [-5.0, -3.0, -1.0, 1.0])
+def test_values_that_start_at_nothing_find_their_scale(stock):
+    """P12: V = gamma max E V(C') has 0 for a fixed point; what each reward adds to the utility tells more."""
+    mdp = dp.MDP.from_table([[[(1.0, 0, 1.0)]]], 0.5)  # A reward of 1 for ever: 2.
+    promised, _ = OnGrid(mdp, None, 201).values(objectives.TwoSlope(0.0, 1.0), np.array([[stock]]))
+    assert promised[0] == pytest.approx(min(stock + 2, 0), abs=1e-6)
 
 
 @pytest.mark.parametrize("wait", [1, 2, 5])
 def test_what_may_be_put_off_is_never_taken(wait):
     """P15: the chance of a return above 0 is 1 while time is left: with no end, waiting looks as good."""
-    table = [[[(1.0, 0, 0.0)], [(1.0, 1, 1.0)]], []]
-    found = dp.solve(dp.MDP.from_table(table, 0.5, wait), objectives.Threshold(strict=True))
+    found = dp.solve(dp.MDP.from_table(FOREVER, 0.5, wait), objectives.Threshold(strict=True))
     assert found.value == 1 and found.first_actions == ([1] if wait == 1 else [0, 1])
     with pytest.raises(MDPError, match="Threshold is discontinuous"):
-        dp.solve(dp.MDP.from_table(table, 0.5), objectives.Threshold(strict=True))
+        dp.solve(dp.MDP.from_table(FOREVER, 0.5), objectives.Threshold(strict=True))
 
 
 def test_without_discount_an_exponential_needs_no_perspective():

@@ -94,6 +94,10 @@ ARGUMENTS = {
         ["train", DQN, "evaluation.objective.name=mean"],
         'evaluation.objective is "mean"; dqn cannot be asked for an objective; stock_dqn can',
     ),
+    "stock_without_question": (
+        ["train", CONFIGS / "grid" / "stock_dqn_coin.yaml", "evaluation.stock=1"],
+        "evaluation.stock is 1.0; a stock to begin with goes with an objective; give one",
+    ),
     "vector_rewards": (
         ["train", DQN, "env.id=grid/homeostasis", "agent.network.torso=mlp"],
         'env.id is "grid/homeostasis"; it pays 2 numbers a step, which only stock_dqn takes',

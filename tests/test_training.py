@@ -31,6 +31,17 @@ HOST = (
     "train.env_frames=1280",
     "train.log_frames=128",
 )
+_STOCK = (
+    "agent.network.hidden=[16]",
+    "agent.head_options.num_quantiles=4",
+    "agent.replay={capacity: 2_000, warmup_steps: 64}",
+    "agent.update_period_steps=4",
+    "train.collect_steps=4",
+    "train.env_frames=1280",
+    "train.log_frames=128",
+)
+COMPILED_STOCK = (CONFIGS / "grid" / "stock_dqn_cliff.yaml", "env.num_envs=8", "train.seeds=2", *_STOCK)
+HOST_STOCK = (CONFIGS / "grid" / "stock_dqn_cliff.yaml", "env={id: gym/CartPole-v1, num_envs: 2}", *_STOCK)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,11 +112,20 @@ def test_a_host_run_is_stopped_and_says_that_it_is_another_run(train, call, tmp_
     assert found["env_frames"][-1] >= 1280 and (np.diff(found["env_frames"]) > 0).all()
 
 
-def test_a_host_run_goes_on_from_a_checkpoint_as_the_same_run(train, call, tmp_path):
+def test_stocks_go_on_as_they_were(train, call, tmp_path):
+    """The stocks of episodes under way are part of the run."""
+    train(COMPILED_STOCK, tmp_path / "whole")
+    train(COMPILED_STOCK, tmp_path / "stopped", stop_at=3)
+    call("resume", tmp_path / "stopped")
+    assert differences(tmp_path / "stopped", tmp_path / "whole") == 0
+
+
+@pytest.mark.parametrize("run", [HOST, HOST_STOCK], ids=["dqn", "stock_dqn"])
+def test_a_host_run_goes_on_from_a_checkpoint_as_the_same_run(train, call, tmp_path, run):
     """A kill: what was written after the checkpoint is there, and is written again."""
     saves = "checkpoint.every_frames=512"
-    train(HOST, tmp_path / "whole", saves)
-    train(HOST, tmp_path / "killed", saves, stop_at=6)
+    train(run, tmp_path / "whole", saves)
+    train(run, tmp_path / "killed", saves, stop_at=6)
     newest = max((tmp_path / "killed" / "checkpoints").iterdir(), key=lambda path: int(path.name))
     for path in sorted(newest.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()

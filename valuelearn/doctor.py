@@ -21,6 +21,7 @@ class Support(NamedTuple):
     gamma: float
     sigma_ratio: float = 0.0  # Smoothing of HL-Gauss in bin widths; 0 for other heads.
     transform: supports.TransformName = "identity"
+    of_returns: bool = True  # Otherwise of something else, which rewards do not bound in the same way.
 
 
 def _outwards(x: float) -> float:
@@ -107,8 +108,8 @@ def diagnosis(
     loss = f"{shares[side]:.1%} of the target mass is lost {side} agent.head_options.{key} = {end:g}"
     if reward_min == reward_max == 0.0:
         return f"{loss}, though no reward has been seen yet"
-    if support.gamma >= 1.0:
-        return f"{loss}; at gamma 1 rewards do not bound the return: widen it to what an episode can bring"
+    if support.gamma >= 1.0 or not support.of_returns:
+        return f"{loss}; rewards alone do not bound what is learnt here: widen it"
     fit = fitting(support, reward_min, reward_max)
     return (
         f"{loss}; with rewards from {reward_min:g} to {reward_max:g}, v_min={fit.v_min:g} and "

@@ -45,8 +45,8 @@ def _quantile_huber(quantiles: jax.Array, fractions: jax.Array, target: jax.Arra
 
     Dabney et al. (2018), eq. 10, divided by kappa; with kappa 0 the plain quantile loss. Only the quantiles
     have a gradient, and it is written out: of JAX's own, and of any form with more than one step between
-    the differences and their mean, XLA on CPUs writes arrays [..., N, M] to memory, and an update takes ten
-    times as long.
+    the differences and their mean, XLA on CPUs writes arrays [..., N, M] to memory, which takes a small
+    network's update several times as long.
     """
     return _loss(quantiles, fractions, target, kappa)
 
