@@ -63,14 +63,14 @@ VARIANTS: dict[str, _Variant] = {
 
 def misses(runs: Path, seeds: int) -> Iterator[tuple[str, np.ndarray]]:
     """Each variant's mean |return - g|, [targets, seeds]."""
-    question = ("objective.name=two_slope", "objective.above=-1", "objective.below=1")
     for name, (overrides, place) in VARIANTS.items():
         folder = runs / f"coin {name}"
         with place():
             short = ("train.env_frames=160_000", "agent.exploration.decay_steps=48_000")
-            stock_agents.trained("stock_dqn_coin.yaml", folder, [f"train.seeds={seeds}", *short, *overrides])
-            returns = [stock_agents.obtained(folder, *question, f"stock={-target}") for target in TARGETS]
-        yield name, np.abs(np.array(returns) - np.array(TARGETS)[:, None, None]).mean(-1)
+            wanted = [f"train.seeds={seeds}", *short, *overrides]
+            stock_agents.trained("grid/stock_dqn_coin.yaml", folder, wanted)
+            returns = stock_agents.hitting(folder, TARGETS)
+        yield name, stock_agents.misses(returns, TARGETS)
 
 
 def draw(found: dict[str, np.ndarray], file: Path) -> None:
@@ -97,7 +97,7 @@ def main() -> None:
     ]
     stock_agents.write_table(arguments.out / "misses.csv", ("variant", "seed", "target", "miss"), rows)
     draw(found, arguments.out / "misses.png")
-    print("; ".join(f"{name} {values.mean():.3f}" for name, values in found.items()))
+    print("; ".join(f"{name} {stock_agents.over_seeds(values.mean(0))}" for name, values in found.items()))
 
 
 if __name__ == "__main__":

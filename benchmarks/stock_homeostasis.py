@@ -62,7 +62,7 @@ def main() -> None:
     """Measure and write."""
     arguments = stock_agents.arguments(__doc__, "homeostasis", seeds=3)
     folder = arguments.runs / "homeostasis"
-    stock_agents.trained("stock_dqn_homeostasis.yaml", folder, [f"train.seeds={arguments.seeds}"])
+    stock_agents.trained("grid/stock_dqn_homeostasis.yaml", folder, [f"train.seeds={arguments.seeds}"])
     grid = gridworld.named("homeostasis")
     mdp = dp.MDP.from_table(grid.table(), AGENT_GAMMA, AGENT_STEPS, grid.start)
     rows = []
@@ -75,7 +75,10 @@ def main() -> None:
     header = ("food", "water", "exact", *(f"seed_{seed}" for seed in range(arguments.seeds)))
     stock_agents.write_table(arguments.out / "distances.csv", header, rows)
     draw(arguments.out / "levels.png")
-    gaps = ", ".join(f"{row[2] - np.mean(row[3:]):.3f} at ({row[0]:g}, {row[1]:g})" for row in rows)
+    gaps = ", ".join(
+        f"{stock_agents.over_seeds(best - np.array(found))} at ({food:g}, {water:g})"
+        for food, water, best, *found in rows
+    )
     print(f"mean distance beyond the optimum's, over {arguments.seeds} seeds: {gaps}")
 
 
