@@ -30,7 +30,7 @@ def unknown(kind: str, name: str, names: list[str]) -> UnknownEnvironmentError:
 
 def is_functional(env_id: str) -> bool:
     """Whether the environment runs inside the compiled loop."""
-    return env_id.partition("/")[0] in ("minatar", "classic", "grid", "probe")
+    return env_id.partition("/")[0] in ("minatar", "classic", "grid", "pong", "probe")
 
 
 def check(env_id: str) -> None:
@@ -50,6 +50,10 @@ def check(env_id: str) -> None:
             from envs import gridworld
 
             gridworld.named(name)
+        case "pong":
+            from envs import pong
+
+            pong.points(name)
         case "probe":
             from envs import probes
 
@@ -64,7 +68,7 @@ def check(env_id: str) -> None:
             gym_host.check(name)
         case _:
             raise unknown(
-                "kind of environment", kind, ["minatar", "classic", "grid", "probe", "atari", "gym"]
+                "kind of environment", kind, ["minatar", "classic", "grid", "pong", "probe", "atari", "gym"]
             )
 
 
@@ -94,6 +98,10 @@ def make(env_id: str, *, num_envs: int, atari: AtariOptions | None = None) -> Fu
             from envs import gridworld
 
             return gridworld.named(name).make(num_envs)
+        case "pong":
+            from envs import pong
+
+            return pong.make(pong.points(name), num_envs)
         case "probe":
             from envs import probes
 
