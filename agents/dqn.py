@@ -42,6 +42,11 @@ class DQNConfig(QConfig):
     munchausen: MunchausenConfig | None = None
     """Munchausen's term and soft targets; none for greedy targets."""
 
+    @property
+    def learns_returns(self) -> bool:
+        """Whether no logarithm of a policy is added to rewards."""
+        return self.munchausen is None
+
     @model_validator(mode="after")
     def _possible(self) -> "DQNConfig":
         self.objective.check_head("objective", self.head)

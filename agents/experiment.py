@@ -10,7 +10,7 @@ import jax
 from pydantic import Field, field_validator, model_validator
 
 import envs
-from agents import asking, dqn, pqn, stock_dqn
+from agents import asking, dqn, pqn, sac, stock_dqn
 from agents.objective_config import ObjectiveConfig
 from agents.parts import Algorithm
 from agents.q_learning import QConfig
@@ -22,7 +22,7 @@ from valuelearn.replay import CapacityError
 from valuelearn.stocks import Stocks
 from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, LearnerState
 
-AGENTS = {"dqn": dqn, "stock_dqn": stock_dqn, "pqn": pqn}  # By `agent.name`.
+AGENTS = {"dqn": dqn, "stock_dqn": stock_dqn, "pqn": pqn, "sac": sac}  # By `agent.name`.
 
 
 class EnvConfig(Section):
@@ -30,8 +30,8 @@ class EnvConfig(Section):
     `reward_noise`."""
 
     id: str = "minatar/breakout"
-    """`minatar/<game>`, `classic/<name>`, `grid/<name>`, `pong/<points>`, `probe/<name>`, `atari/<game>` or
-    `gym/<gymnasium id>`."""
+    """`minatar/<game>`, `classic/<name>`, `grid/<name>`, `pong/<points>`, `probe/<name>`, `atari/<game>`,
+    `mujoco/<gymnasium id>` or `gym/<gymnasium id>`."""
     num_envs: Annotated[int, Field(gt=0, le=65_536)] = 1
     """Copies stepped together; at most 1,024 of environments outside the compiled loop."""
     sticky_actions: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -138,7 +138,7 @@ class ExperimentConfig(Section):
     env: EnvConfig = EnvConfig()
     """The environment."""
     agent: Annotated[
-        dqn.DQNConfig | stock_dqn.StockDQNConfig | pqn.PQNConfig, Field(discriminator="name")
+        dqn.DQNConfig | stock_dqn.StockDQNConfig | pqn.PQNConfig | sac.SACConfig, Field(discriminator="name")
     ] = dqn.DQNConfig()
     """The agent; `agent.name` says which, and so which keys it takes."""
     train: TrainConfig = TrainConfig()
@@ -191,6 +191,11 @@ def make_env(
         Misfit: where it cannot be made here, or the agent cannot play it.
     """
     env = config.env.make(num_envs)
+    continuous = isinstance(config.agent, sac.SACConfig)
+    if continuous != bool(env.spec.action_size):
+        kind, fit = ("continuous", "sac") if env.spec.action_size else ("discrete", "dqn")
+        reason = f"its actions are {kind}, which {config.agent.name} does not choose; {fit} does"
+        raise Misfit("env.id", config.env.id, reason, "agent.name")
     if isinstance(config.agent, stock_dqn.StockDQNConfig):
         return envs.stocked(env, stocks or config.agent.stocks(env.spec))
     if env.spec.reward_size:
@@ -210,7 +215,7 @@ def make_algorithm(config: ExperimentConfig, spec: EnvSpec) -> Algorithm:
     try:
         return AGENTS[config.agent.name].make(config.agent, spec, total_steps, config.train.collect_steps)
     except CapacityError as error:
-        assert isinstance(config.agent, QConfig)
+        assert isinstance(config.agent, QConfig | sac.SACConfig)
         # The one size of a replay that depends on the shape of the environment.
         found = config.agent.replay.capacity
         raise Misfit("agent.replay.capacity", found, str(error), "env.num_envs") from error

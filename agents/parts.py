@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import optax
 from pydantic import Field, model_validator
 
-from valuelearn import doctor, heads, networks, supports
+from valuelearn import doctor, heads, networks, replay, supports
 from valuelearn.config import Misfit, Section
-from valuelearn.types import Agent, Memory, Metrics, Network, Params
+from valuelearn.types import Agent, EnvSpec, Memory, Metrics, Network, Params
 
 
 class HeadConfig(Section):
@@ -144,6 +144,56 @@ class ExplorationConfig(Section):
         return optax.linear_schedule(self.epsilon_start, self.epsilon_end, self.decay_steps, start_steps)
 
 
+class ReplayConfig(Section):
+    """The replay."""
+
+    capacity: Annotated[int, Field(gt=0)] = 1_000_000
+    """Agent steps held, over all environments."""
+    warmup_steps: Annotated[int, Field(gt=0)] = 20_000
+    """Agent steps of random play before the first update."""
+    batch_size: Annotated[int, Field(gt=0)] = 32
+    """Transitions per update."""
+    n_step: Annotated[int, Field(gt=0)] = 1
+    """Rewards summed before bootstrapping."""
+    priority_exponent: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Exponent on an item's loss (0.5 of a squared error is |error|); none for uniform replay."""
+    importance_exponent: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """How far importance weights undo the priorities; 1 wholly."""
+    importance_exponent_end: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Exponent at the end of training, reached linearly in agent steps; none keeps it."""
+
+    def check(self, num_envs: int) -> None:
+        """Refuse a warm-up that leaves nothing to sample.
+
+        Raises:
+            Misfit: with the least that is wanted.
+        """
+        least = num_envs * (self.n_step + 2)
+        if self.warmup_steps < least:
+            reason = f"env.num_envs x (agent.replay.n_step + 2) = {least} or more is wanted"
+            keys = ("agent.replay.n_step", "env.num_envs")
+            raise Misfit("agent.replay.warmup_steps", self.warmup_steps, reason, *keys)
+
+    def make(self, spec: EnvSpec, gamma: float, total_steps: int) -> Memory:
+        """The replay for environments of that shape.
+
+        Raises:
+            CapacityError: where it is too small for them.
+        """
+        end = self.importance_exponent_end
+        return replay.replay(
+            spec,
+            capacity=self.capacity,
+            batch_size=self.batch_size,
+            gamma=gamma,
+            n_step=self.n_step,
+            priority_exponent=self.priority_exponent,
+            importance_exponent=optax.linear_schedule(
+                self.importance_exponent, self.importance_exponent if end is None else end, total_steps
+            ),
+        )
+
+
 def update_metrics(loss: jax.Array, value: jax.Array, fit: heads.SupportFit, grads: Params) -> Metrics:
     """The metrics that every agent reports of an update."""
     # Each gradient's dot product with itself: its square would be written to memory before it is summed.
@@ -159,3 +209,4 @@ class Algorithm(NamedTuple):
     warmup_steps: int  # Agent steps before the first update.
     updates_per_iteration: int  # Calls of `agent.update` after each rollout.
     memory_bytes: int  # Of the memory.
+    metrics: tuple[str, ...] = ()  # Names of what `agent.update` reports beside `update_metrics`.

@@ -58,6 +58,11 @@ class PQNConfig(Section):
             raise Misfit("head", self.head, reason, "name")
         return self
 
+    @property
+    def learns_returns(self) -> bool:
+        """Values are sums of rewards alone."""
+        return True
+
     def check(self, num_envs: int, collect_steps: int) -> None:
         """Refuse sizes that do not fit together.
 
@@ -111,7 +116,7 @@ def make(config: PQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         return head.value(network.apply(state.params, obs)).argmax(-1).astype(jnp.int32)
 
     def act(state: LearnerState, obs: jax.Array, key: jax.Array, env_steps: jax.Array) -> jax.Array:
-        return epsilon_greedy(greedy(state, obs), epsilon(env_steps), spec.num_actions, key)
+        return epsilon_greedy(greedy(state, obs), epsilon(env_steps), spec, key)
 
     def loss(
         params: Any, obs: jax.Array, action: jax.Array, returns: jax.Array, valid: jax.Array

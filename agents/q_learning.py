@@ -17,31 +17,13 @@ from agents.parts import (
     HeadConfig,
     NetworkConfig,
     OptimizerConfig,
+    ReplayConfig,
     update_metrics,
 )
 from valuelearn import heads, replay
 from valuelearn.config import Misfit, Section
 from valuelearn.policies import epsilon_greedy
 from valuelearn.types import Agent, Array, EnvSpec, LearnerState, Metrics, Network, Sample, Transition
-
-
-class ReplayConfig(Section):
-    """The replay."""
-
-    capacity: Annotated[int, Field(gt=0)] = 1_000_000
-    """Agent steps held, over all environments."""
-    warmup_steps: Annotated[int, Field(gt=0)] = 20_000
-    """Agent steps of random play before the first update."""
-    batch_size: Annotated[int, Field(gt=0)] = 32
-    """Transitions per update."""
-    n_step: Annotated[int, Field(gt=0)] = 1
-    """Rewards summed before bootstrapping."""
-    priority_exponent: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Exponent on an item's loss (0.5 of a squared error is |error|); none for uniform replay."""
-    importance_exponent: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """How far importance weights undo the priorities; 1 wholly."""
-    importance_exponent_end: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Exponent at the end of training, reached linearly in agent steps; none keeps it."""
 
 
 class QConfig(Section):
@@ -70,6 +52,11 @@ class QConfig(Section):
     decay_start: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Share of the updates after which the optimiser's step size falls linearly to 0; none keeps it."""
 
+    @property
+    def learns_returns(self) -> bool:
+        """Whether values are sums of rewards alone, which bounds on rewards then bound."""
+        return True
+
     def check(self, num_envs: int, collect_steps: int) -> None:
         """Refuse sizes that do not fit together.
 
@@ -85,15 +72,7 @@ class QConfig(Section):
                 "env.num_envs",
                 "train.collect_steps",
             )
-        least = num_envs * (self.replay.n_step + 2)
-        if self.replay.warmup_steps < least:
-            raise Misfit(
-                "agent.replay.warmup_steps",
-                self.replay.warmup_steps,
-                f"env.num_envs x (agent.replay.n_step + 2) = {least} or more is wanted",
-                "agent.replay.n_step",
-                "env.num_envs",
-            )
+        self.replay.check(num_envs)
 
 
 class Outputs(NamedTuple):
@@ -140,7 +119,7 @@ def make(
 
     def act(state: LearnerState, obs: Array, key: jax.Array, env_steps: jax.Array) -> jax.Array:
         share = jnp.where(env_steps < config.replay.warmup_steps, 1.0, epsilon(env_steps))
-        return epsilon_greedy(greedy(state, obs), share, spec.num_actions, key)
+        return epsilon_greedy(greedy(state, obs), share, spec, key)
 
     def loss(params: Any, state: LearnerState, sample: Sample, key: jax.Array) -> tuple[jax.Array, Any]:
         online_key, target_key, select_key, prepare_key = jax.random.split(key, 4)
@@ -177,24 +156,9 @@ def make(
         metrics = update_metrics(mean_loss, value, fit, grads)
         return LearnerState(params, target_params, opt_state, state.key, updates), metrics, losses
 
-    end = config.replay.importance_exponent_end
-    importance_exponent = optax.linear_schedule(
-        config.replay.importance_exponent,
-        config.replay.importance_exponent if end is None else end,
-        total_steps,
-    )
-    memory = replay.replay(
-        spec,
-        capacity=config.replay.capacity,
-        batch_size=config.replay.batch_size,
-        gamma=gamma,
-        n_step=config.replay.n_step,
-        priority_exponent=config.replay.priority_exponent,
-        importance_exponent=importance_exponent,
-    )
     return Algorithm(
         agent=Agent(init, act, update, greedy),
-        memory=memory,
+        memory=config.replay.make(spec, gamma, total_steps),
         warmup_steps=config.replay.warmup_steps,
         updates_per_iteration=collect_steps * spec.num_envs // config.update_period_steps,
         memory_bytes=replay.bytes_needed(spec, config.replay.capacity),

@@ -11,7 +11,7 @@ import numpy as np
 from agents import curves, evaluation, experiment
 from agents.experiment import Experiment, ExperimentConfig
 from agents.q_learning import QConfig
-from agents.stock_dqn import StockDQNConfig
+from agents.sac import SACConfig
 from valuelearn import checkpoint, config, doctor, logs, loop, signals
 from valuelearn.checkpoint import Checkpoints
 from valuelearn.errors import Interrupted
@@ -53,7 +53,7 @@ def check_memory(cfg: ExperimentConfig, built: Experiment) -> str:
     found: object
     if learner > experience:
         key, found = "agent.network.hidden", list(cfg.agent.network.hidden)
-    elif isinstance(cfg.agent, QConfig):
+    elif isinstance(cfg.agent, QConfig | SACConfig):
         key, found = "agent.replay.capacity", cfg.agent.replay.capacity
     else:
         key, found = "env.num_envs", cfg.env.num_envs
@@ -151,8 +151,7 @@ class _Record:
     ) -> None:
         self._seeds, self._run, self._frames_per_step = _seeds(cfg), run, frames_per_step
         support = cfg.agent.head_options.support(cfg.agent.head, cfg.agent.gamma)
-        if isinstance(cfg.agent, StockDQNConfig):
-            support = support._replace(of_returns=cfg.agent.learns_returns)
+        support = support._replace(of_returns=cfg.agent.learns_returns)
         self._support: doctor.Support | None = support  # Until the doctor has spoken of it.
         self._rewards = (np.inf, -np.inf)
         self.env_frames, self._wall_seconds = start.env_frames, start.wall_seconds
@@ -206,7 +205,7 @@ def _train(
     say: Say,
 ) -> None:
     offsets = logs.Offsets(**saved.notes["offsets"]) if saved else logs.Offsets()
-    run = logs.RunFolder(folder, command, offsets)
+    run = logs.RunFolder(folder, command, offsets, built.algorithm.metrics)
     record = _Record(cfg, built.env.spec.frames_per_step, run, offsets)
     change = saved.notes["change"] if saved else None
     if not cfg.checkpoint.replay:

@@ -75,7 +75,7 @@ def draw_hits(returns: np.ndarray, targets: Sequence[float], unit: str, file: Pa
         axes.errorbar(places, middle, errors, fmt=".", color="tab:red", alpha=0.7, label=label)
     axes.set(xlabel=f"wanted {unit}", ylabel=f"obtained {unit}")
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="upper left", fontsize="small")
     save(figure, file)
 
 

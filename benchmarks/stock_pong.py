@@ -4,8 +4,8 @@
 
 The agent of `agents/configs/pong/stock_dqn.yaml` is trained, all seeds at once, and asked for each of the 42
 differences g of points with which a game to 21 may end: stock -g, utility -|stock + return|, no discount.
-What it obtains in 200 fresh games is compared with g. Every difference can be had exactly, but for a ball
-that the opponent fails to return to a player who means to lose.
+What it obtains in 200 fresh games is compared with g. Every difference can be had exactly: who dodges each
+ball loses each point, who meets each ball loses none.
 
 Bar: each seed's |difference - g|, averaged over the 42, is at most 1. Always winning, or losing, by 21
 gives 21.

@@ -5,6 +5,7 @@ grid/<name>                      gridworlds, inside the compiled loop, and exact
 pong/<points>                    a small Pong, inside the compiled loop
 probe/<name>                     tiny, with known returns, inside the compiled loop
 atari/<game>                     ale-py's vector environment (extra `atari`)
+mujoco/<gymnasium id>            gymnasium's robots, as in mujoco/Hopper-v5 (extra `mujoco`)
 gym/<any gymnasium id>           a gymnasium vector environment
 """
 

@@ -18,7 +18,12 @@ _IDS = {
         "seaquest": "Seaquest-MinAtar",
         "space_invaders": "SpaceInvaders-MinAtar",
     },
-    "classic": {"acrobot": "Acrobot-v1", "cartpole": "CartPole-v1", "mountain_car": "MountainCar-v0"},
+    "classic": {
+        "acrobot": "Acrobot-v1",
+        "cartpole": "CartPole-v1",
+        "mountain_car": "MountainCar-v0",
+        "pendulum": "Pendulum-v1",
+    },
 }
 
 
@@ -46,7 +51,8 @@ def make(kind: str, name: str, num_envs: int) -> FunctionalEnv:
 
     env, params = gymnax.make(gymnax_id(kind, name))
     dtype = np.dtype(bool if kind == "minatar" else np.float32)
-    space = env.observation_space(params)
+    space, actions = env.observation_space(params), env.action_space(params)
+    continuous = isinstance(actions, gymnax.environments.spaces.Box)
 
     def init(key: jax.Array) -> tuple[_State, jax.Array]:
         obs, state = jax.vmap(env.reset, (0, None))(jax.random.split(key, num_envs), params)
@@ -54,6 +60,8 @@ def make(kind: str, name: str, num_envs: int) -> FunctionalEnv:
 
     def step(state: _State, action: jax.Array, key: jax.Array) -> tuple[_State, Timestep]:
         keys = jax.random.split(key, num_envs)
+        if continuous:  # Ours lie within [-1, 1].
+            action = (actions.low * (1 - action) + actions.high * (1 + action)) / 2
         obs, env_state, reward, terminated, truncated, info = jax.vmap(env.step, (0, 0, 0, None))(
             keys, state.env, action, params
         )
@@ -70,5 +78,11 @@ def make(kind: str, name: str, num_envs: int) -> FunctionalEnv:
         )
         return _State(env_state, jnp.where(last, 0.0, episode_return)), timestep
 
-    spec = EnvSpec(tuple(space.shape), dtype, env.action_space(params).n, num_envs)
+    spec = EnvSpec(
+        tuple(space.shape),
+        dtype,
+        num_actions=0 if continuous else actions.n,
+        num_envs=num_envs,
+        action_size=actions.shape[0] if continuous else 0,
+    )
     return FunctionalEnv(spec, init, step)

@@ -1,9 +1,10 @@
-"""Any gymnasium environment with a discrete action space, on the host.
+"""Any gymnasium environment with discrete actions, or with bounded continuous ones, on the host.
 
 The adapter takes a vector environment in any autoreset mode and answers with the same
 transitions in each: the true next observation, `last`, and the first observation of what follows.
 """
 
+import importlib.util
 import logging
 
 import gymnasium
@@ -18,7 +19,7 @@ class GymEnv:
     """A gymnasium vector environment behind `HostEnv`."""
 
     def __init__(self, env: VectorEnv) -> None:
-        """Wrap a vector environment with a Box observation and a Discrete action space.
+        """Wrap a vector environment with Box observations, and Discrete actions or a Box of them.
 
         Raises:
             UnknownEnvironmentError: for other spaces, naming what was found.
@@ -26,14 +27,15 @@ class GymEnv:
         space, action_space = env.single_observation_space, env.single_action_space
         if not isinstance(space, gymnasium.spaces.Box):
             raise UnknownEnvironmentError(f"its observations are {space}; a Box is wanted")
-        if not isinstance(action_space, gymnasium.spaces.Discrete):
-            raise UnknownEnvironmentError(f"its actions are {action_space}; a Discrete space is wanted")
-        # Discrete(n, start=k) counts from k; agents count from 0.
-        self._first_action = int(action_space.start)
+        self._action_space = _playable(action_space)
         self._env = env
         self._mode = AutoresetMode(env.metadata["autoreset_mode"])
         dtype = np.dtype(np.uint8 if space.dtype == np.uint8 else np.float32)
-        self.spec = EnvSpec(space.shape, dtype, int(action_space.n), env.num_envs)
+        spec = EnvSpec(space.shape, dtype, num_actions=0, num_envs=env.num_envs)
+        if isinstance(self._action_space, gymnasium.spaces.Discrete):
+            self.spec = spec._replace(num_actions=int(self._action_space.n))
+        else:
+            self.spec = spec._replace(action_size=len(self._action_space.low))
         self._resetting = np.zeros(env.num_envs, bool)
         self._episode_return = np.zeros(env.num_envs, np.float32)
 
@@ -46,7 +48,7 @@ class GymEnv:
 
     def step(self, action: np.ndarray) -> Timestep:
         """One step of every copy."""
-        obs, reward, terminated, truncated, info = self._env.step(action + self._first_action)
+        obs, reward, terminated, truncated, info = self._env.step(self._own(action))
         # In next-step mode this step only reset the copies that ended before it.
         valid = ~self._resetting
         last = (terminated | truncated) & valid
@@ -72,6 +74,14 @@ class GymEnv:
             self._episode_return = np.where(last, 0, self._episode_return).astype(np.float32)
         return timestep
 
+    def _own(self, action: np.ndarray) -> np.ndarray:
+        """The environment's own actions for ours, which count from 0 or lie within [-1, 1]."""
+        space = self._action_space
+        if isinstance(space, gymnasium.spaces.Discrete):
+            return action + space.start
+        # In this form -1 and 1 give the bounds exactly.
+        return (space.low * (1 - action) + space.high * (1 + action)) / 2
+
     def render(self) -> np.ndarray:
         """A picture [H, W, 3] u8 of the first copy.
 
@@ -90,6 +100,20 @@ class GymEnv:
         self._env.close()
 
 
+def _playable(space: gymnasium.Space) -> gymnasium.spaces.Discrete | gymnasium.spaces.Box:
+    """The action space, if agents here can play in it.
+
+    Raises:
+        UnknownEnvironmentError: for another, naming it.
+    """
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return space
+    if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1 and space.is_bounded():
+        return space
+    wanted = "a Discrete space, or a Box with one axis and finite bounds, is wanted"
+    raise UnknownEnvironmentError(f"its actions are {space}; {wanted}")
+
+
 def check(name: str) -> None:
     """Refuse an id that gymnasium does not know.
 
@@ -100,6 +124,23 @@ def check(name: str) -> None:
         gymnasium.spec(name)
     except gymnasium.error.Error as error:
         raise unknown("gymnasium environment", name, list(gymnasium.registry)) from error
+
+
+def _is_mujoco(name: str) -> bool:
+    return "mujoco" in str(gymnasium.spec(name).entry_point)
+
+
+def check_mujoco(name: str) -> None:
+    """Refuse an id that is not one of gymnasium's robots, or robots where MuJoCo is not installed.
+
+    Raises:
+        UnknownEnvironmentError: naming the nearest id that is, or the extra.
+    """
+    robots = [id for id in gymnasium.registry if _is_mujoco(id)]
+    if name not in robots:
+        raise unknown("MuJoCo environment", name, robots)
+    if importlib.util.find_spec("mujoco") is None:
+        raise UnknownEnvironmentError("it needs MuJoCo: pip install 'valuelearn[mujoco]'")
 
 
 def _log_of_mujoco(message: str) -> None:
@@ -116,7 +157,7 @@ def make_gym(name: str, num_envs: int) -> GymEnv:
         UnknownEnvironmentError: for a missing dependency or an unsupported space.
     """
     try:
-        if "mujoco" in str(gymnasium.spec(name).entry_point):
+        if _is_mujoco(name):
             import mujoco
 
             # Left alone, MuJoCo appends its warnings to a file in whatever folder the user is in.

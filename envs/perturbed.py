@@ -10,26 +10,27 @@ from valuelearn.types import FunctionalEnv, Timestep
 
 class _State(NamedTuple):
     env: Any
-    action: jax.Array  # i32[E], the last one carried out.
+    action: jax.Array  # [E], [E, D], the last one carried out.
 
 
 def sticky(env: FunctionalEnv, probability: float) -> FunctionalEnv:
     """The environment in which the last action is repeated, with that probability, instead of the chosen one.
 
-    Machado et al. (2018). An episode begins as if action 0 had gone before.
+    Machado et al. (2018). An episode begins as if action 0, or one of zeros, had gone before.
     """
     spec = env.spec
 
     def init(key: jax.Array) -> tuple[_State, jax.Array]:
         state, obs = env.init(key)
-        return _State(state, jnp.zeros(spec.num_envs, jnp.int32)), obs
+        return _State(state, jnp.zeros((spec.num_envs, *spec.action_shape), spec.action_dtype)), obs
 
     def step(state: _State, action: jax.Array, key: jax.Array) -> tuple[_State, Timestep]:
         sticks_key, env_key = jax.random.split(key)
-        sticks = jax.random.bernoulli(sticks_key, probability, (spec.num_envs,))
+        ones = [1] * len(spec.action_shape)
+        sticks = jax.random.bernoulli(sticks_key, probability, (spec.num_envs, *ones))
         action = jnp.where(sticks, state.action, action)
         env_state, timestep = env.step(state.env, action, env_key)
-        return _State(env_state, jnp.where(timestep.last, 0, action)), timestep
+        return _State(env_state, jnp.where(timestep.last.reshape(-1, *ones), 0, action)), timestep
 
     return FunctionalEnv(spec, init, step)
 

@@ -28,9 +28,13 @@ def unknown(kind: str, name: str, names: list[str]) -> UnknownEnvironmentError:
     return UnknownEnvironmentError(f"there is no {kind} {name!r}; {did_you_mean(name, some) or known}")
 
 
+_INSIDE = ("minatar", "classic", "grid", "pong", "probe")  # Kinds that run inside the compiled loop.
+_OUTSIDE = ("atari", "mujoco", "gym")
+
+
 def is_functional(env_id: str) -> bool:
     """Whether the environment runs inside the compiled loop."""
-    return env_id.partition("/")[0] in ("minatar", "classic", "grid", "pong", "probe")
+    return env_id.partition("/")[0] in _INSIDE
 
 
 def check(env_id: str) -> None:
@@ -66,10 +70,12 @@ def check(env_id: str) -> None:
             from envs import gym_host
 
             gym_host.check(name)
+        case "mujoco":
+            from envs import gym_host
+
+            gym_host.check_mujoco(name)
         case _:
-            raise unknown(
-                "kind of environment", kind, ["minatar", "classic", "grid", "pong", "probe", "atari", "gym"]
-            )
+            raise unknown("kind of environment", kind, [*_INSIDE, *_OUTSIDE])
 
 
 def make(env_id: str, *, num_envs: int, atari: AtariOptions | None = None) -> FunctionalEnv | HostEnv:
@@ -90,7 +96,7 @@ def make(env_id: str, *, num_envs: int, atari: AtariOptions | None = None) -> Fu
             from envs.atari import AtariEnv
 
             return AtariEnv(name, num_envs, atari or AtariOptions())
-        case "gym":
+        case "gym" | "mujoco":
             from envs.gym_host import make_gym
 
             return make_gym(name, num_envs)

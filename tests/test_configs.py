@@ -11,22 +11,16 @@ from agents.experiment import ExperimentConfig
 from valuelearn import config, loop
 from valuelearn.types import FunctionalEnv
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")  # A handful of updates is not worth more.
 FOLDER = Path(experiment.__file__).parent / "configs"
 PATHS = sorted(FOLDER.rglob("*.yaml"))
 SMALL = {
     # About 5 updates after 160 random steps; networks, heads and optimisers are the configs' own.
     "stock_dqn": ["env.num_envs=4", "agent.replay.capacity=600", "agent.replay.warmup_steps=160"],
     "dqn": ["env.num_envs=4", "agent.replay.capacity=600", "agent.replay.warmup_steps=160"],
+    "sac": ["agent.replay={capacity: 600, warmup_steps: 160, batch_size: 8}", "env.num_envs=4"],
     "pqn": ["env.num_envs=8", "train.collect_steps=8", "agent.minibatches=4"],
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """A handful of updates is not worth optimising: this halves the time of these tests."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def small(path):
@@ -38,7 +32,7 @@ def small(path):
         f"train.log_frames={20 * frames}",
         *SMALL[cfg.agent.name],
     ]
-    if cfg.agent.name != "pqn":
+    if cfg.agent.name not in ("pqn", "sac"):
         # Two vector steps, 8 agent steps, make one update.
         arguments += ["train.collect_steps=2", "agent.update_period_steps=8", "agent.replay.batch_size=8"]
     return config.load(ExperimentConfig, path, arguments)
@@ -46,7 +40,7 @@ def small(path):
 
 def test_the_configs_are_found():
     names = {path.relative_to(FOLDER).parts[0] for path in PATHS}
-    assert {"atari", "classic", "grid", "minatar"} <= names and len(PATHS) >= 4
+    assert {"atari", "classic", "grid", "minatar", "mujoco"} <= names and len(PATHS) >= 4
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(FOLDER).with_suffix("")))

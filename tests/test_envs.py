@@ -12,6 +12,7 @@ import envs
 from agents.experiment import EnvConfig
 from envs.gym_host import GymEnv
 from valuelearn import replay
+from valuelearn.policies import epsilon_greedy
 from valuelearn.types import EnvSpec, FunctionalEnv, Timestep, Trajectory
 
 
@@ -245,7 +246,8 @@ def play_functional(env, steps):
     def one(carry, key):
         state, obs = carry
         action_key, key = jax.random.split(key)
-        action = jax.random.randint(action_key, (env.spec.num_envs,), 0, env.spec.num_actions)
+        nothing = jnp.zeros((env.spec.num_envs, *env.spec.action_shape), env.spec.action_dtype)
+        action = epsilon_greedy(nothing, 1.0, env.spec, action_key)
         state, step = env.step(state, action, key)
         return (state, step.obs), Trajectory(obs, action, step)
 
@@ -279,6 +281,55 @@ def test_mountain_car_is_truncated_after_200_steps():
     assert (step.discount == 1).all() and (step.episode_return[[199, 399]] == -200).all()
     assert (step.obs[199] != step.next_obs[199]).any()
     check_returns(step)
+
+
+def test_pendulum_is_that_of_gymnasium():
+    """Our actions within [-1, 1] are torques within [-2, 2], in the compiled loop and on the host."""
+    host, inside = GymEnv(gymnasium.make_vec("Pendulum-v1", 2)), envs.make("classic/pendulum", num_envs=2)
+    assert host.spec == inside.spec._replace(num_envs=2)
+    assert (inside.spec.num_actions, inside.spec.action_shape) == (0, (1,))
+    rng, step = np.random.default_rng(0), jax.jit(inside.step)
+    state, _ = inside.init(jax.random.key(0))
+    host.reset(0)
+    for index, copy in enumerate(host._env.envs):
+        copy.unwrapped.state = np.array([state.env.theta[index], state.env.theta_dot[index]], float)
+    for index in range(200):
+        action = rng.uniform(-1, 1, (2, 1)).astype(np.float32)
+        state, found = step(state, action, jax.random.key(index))
+        wanted = host.step(action)
+        np.testing.assert_allclose(found.reward, wanted.reward, atol=2e-3)
+        np.testing.assert_allclose(found.next_obs, wanted.next_obs, atol=2e-3)
+        assert (found.last == wanted.last).all() and (found.discount == 1).all()
+    assert found.last.all()
+    check_returns(play_functional(inside, 401).step)
+
+
+@pytest.mark.parametrize("low", [-2.0, [-1.0, 0.0]])
+def test_actions_reach_the_bounds(low):
+    class Echo(Counter):
+        def __init__(self):
+            super().__init__(0)
+            self.action_space = gymnasium.spaces.Box(
+                np.float32(low), np.float32([3.0, 0.5]), dtype=np.float32
+            )
+
+        def step(self, action):
+            assert self.action_space.contains(action)
+            return action, 0.0, False, False, {}
+
+    env = GymEnv(SyncVectorEnv([Echo]))
+    env.reset(0)
+    least, greatest = np.broadcast_to(np.float32(low), 2), np.float32([3.0, 0.5])
+    for action, wanted in ((-1, least), (1, greatest), (0, (least + greatest) / 2)):
+        found = env.step(np.full((1, 2), action, np.float32)).next_obs
+        np.testing.assert_array_equal(found[0], wanted)
+
+
+def test_unbounded_actions_are_refused():
+    env = Counter(0)
+    env.action_space = gymnasium.spaces.Box(-np.inf, 1.0, (2,))
+    with pytest.raises(envs.UnknownEnvironmentError, match="finite bounds, is wanted"):
+        GymEnv(SyncVectorEnv([lambda: env]))
 
 
 @pytest.mark.parametrize("game", ["asterix", "breakout", "freeway", "seaquest", "space_invaders"])

@@ -11,6 +11,7 @@ from valuelearn import cli
 CONFIGS = Path(__file__).parent.parent / "agents" / "configs"
 PQN, DQN = CONFIGS / "minatar" / "pqn_hl_gauss.yaml", CONFIGS / "minatar" / "dqn_hl_gauss.yaml"
 ATARI = CONFIGS / "atari" / "dqn_mse.yaml"
+SAC = CONFIGS / "mujoco" / "sac.yaml"
 
 # What x.yaml holds -> what the sentence says.
 FILES = {
@@ -122,7 +123,23 @@ ARGUMENTS = {
     ),
     "continuous": (
         ["train", PQN, "env.id=gym/Pendulum-v1"],
-        "'env.id=gym/Pendulum-v1': env.id is \"gym/Pendulum-v1\"; its actions are Box(",
+        "its actions are continuous, which pqn does not choose; sac does",
+    ),
+    "discrete": (
+        ["train", SAC, "env.id=classic/cartpole"],
+        "its actions are discrete, which sac does not choose; dqn does",
+    ),
+    "robot": (
+        ["train", SAC, "env.id=mujoco/Hoper-v5"],
+        "there is no MuJoCo environment 'Hoper-v5'; did you mean 'Hopper-v5'?",
+    ),
+    "critic_fractions": (
+        ["train", SAC, "agent.head=iqn"],
+        'agent.head is "iqn"; its fractions do not enter these critics; use qr',
+    ),
+    "critics_in_targets": (
+        ["train", SAC, "agent.target_critics=3"],
+        "agent.target_critics is 3; at most num_critics = 2 is wanted",
     ),
     "noise_outside": (
         ["train", ATARI, "env.reward_noise=[0, 1]"],

@@ -41,6 +41,14 @@ _STOCK = (
     "train.log_frames=128",
 )
 COMPILED_STOCK = (CONFIGS / "grid" / "stock_dqn_cliff.yaml", "env.num_envs=8", "train.seeds=2", *_STOCK)
+HOST_SAC = (
+    CONFIGS / "mujoco" / "sac.yaml",
+    "env.id=mujoco/InvertedPendulum-v5",
+    "agent.network={hidden: [16]}",
+    "agent.replay={capacity: 2_000, warmup_steps: 64, batch_size: 16}",
+    "train.env_frames=1280",
+    "train.log_frames=128",
+)
 HOST_STOCK = (CONFIGS / "grid" / "stock_dqn_cliff.yaml", "env={id: gym/CartPole-v1, num_envs: 2}", *_STOCK)
 
 
@@ -120,7 +128,7 @@ def test_stocks_go_on_as_they_were(train, call, tmp_path):
     assert differences(tmp_path / "stopped", tmp_path / "whole") == 0
 
 
-@pytest.mark.parametrize("run", [HOST, HOST_STOCK], ids=["dqn", "stock_dqn"])
+@pytest.mark.parametrize("run", [HOST, HOST_STOCK, HOST_SAC], ids=["dqn", "stock_dqn", "sac"])
 def test_a_host_run_goes_on_from_a_checkpoint_as_the_same_run(train, call, tmp_path, run):
     """A kill: what was written after the checkpoint is there, and is written again."""
     saves = "checkpoint.every_frames=512"

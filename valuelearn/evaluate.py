@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from valuelearn.policies import epsilon_greedy
-from valuelearn.types import Agent, Array, FunctionalEnv, HostEnv, LearnerState
+from valuelearn.types import Agent, Array, EnvSpec, FunctionalEnv, HostEnv, LearnerState
 
 
 class Returns(NamedTuple):
@@ -19,9 +19,9 @@ class Returns(NamedTuple):
     stock: np.ndarray | None  # f32[episodes, K] carried at the beginning of each.
 
 
-def _policy(agent: Agent, epsilon: float, num_actions: int) -> Callable:
+def _policy(agent: Agent, epsilon: float, spec: EnvSpec) -> Callable:
     def act(learner: LearnerState, obs: Array, key: jax.Array) -> jax.Array:
-        return epsilon_greedy(agent.greedy(learner, obs), epsilon, num_actions, key)
+        return epsilon_greedy(agent.greedy(learner, obs), epsilon, spec, key)
 
     return act
 
@@ -35,7 +35,7 @@ def functional_returns(
     gamma: float = 1.0,
 ) -> Returns:
     """Returns of the first episode of each copy."""
-    policy, spec = _policy(agent, epsilon, env.spec.num_actions), env.spec
+    policy, spec = _policy(agent, epsilon, env.spec), env.spec
 
     def step(carry: tuple) -> tuple:
         state, obs, key, finished, factor, undiscounted, discounted = carry
@@ -76,7 +76,7 @@ def host_returns(
     so that short episodes are not counted more often. `on_step` sees the environment after each step.
     """
     spec = env.spec
-    act = jax.jit(_policy(agent, epsilon, spec.num_actions))
+    act = jax.jit(_policy(agent, epsilon, spec))
     quota = np.full(spec.num_envs, episodes // spec.num_envs)
     quota[: episodes % spec.num_envs] += 1
     key = jax.random.key(seed)

@@ -166,15 +166,19 @@ def make_folder(path: Path, config: str) -> None:
 class RunFolder:
     """The files that a run writes into its folder."""
 
-    def __init__(self, path: Path, command: list[str], start: Offsets = Offsets()) -> None:
+    def __init__(
+        self, path: Path, command: list[str], start: Offsets = Offsets(), more: tuple[str, ...] = ()
+    ) -> None:
         """Open the files, to go on from where `start` says that an interrupted run was saved.
+
+        Rows of `metrics.csv` have the columns `METRICS`, then `more`.
 
         Raises:
             RunFolderError: where they cannot be written, or hold less than when the run was saved.
         """
         self.path = path
         try:
-            self._metrics = _Table(path / "metrics.csv", METRICS, start.metrics_bytes)
+            self._metrics = _Table(path / "metrics.csv", METRICS + more, start.metrics_bytes)
             self._timing = _Table(path / "timing.csv", TIMING, start.timing_bytes)
             self._note_versions({"from_env_frames": start.env_frames, "command": command, **versions()})
             # What TensorBoard was told after the run was saved is void.

@@ -39,7 +39,7 @@ class ReplayState(NamedTuple):
 
     frame: jax.Array  # [E * S, ...] newest frame of the row's observation.
     stock: jax.Array | None  # f32[E * S, K] carried beside it.
-    action: jax.Array  # i32[E * S]
+    action: jax.Array  # i32[E * S], f32[E * S, D]
     reward: jax.Array  # f32[E * S], [E * S, m]
     discount: jax.Array  # f32[E * S] 0 where the action terminated the episode.
     last: jax.Array  # bool[E * S] the action ended the episode.
@@ -52,8 +52,8 @@ class ReplayState(NamedTuple):
 
 def bytes_needed(spec: EnvSpec, capacity: int) -> int:
     """Bytes that a replay of `capacity` steps allocates, priorities aside (they take 4 a step)."""
-    numbers = spec.stock_size + max(spec.reward_size, 1)
-    return capacity * (spec.bytes_per_obs // spec.frame_stack + 4 * numbers + 11)
+    numbers = spec.stock_size + max(spec.reward_size, 1) + max(spec.action_size, 1)
+    return capacity * (spec.bytes_per_obs // spec.frame_stack + 4 * numbers + 7)
 
 
 def _set_priorities(state: Priorities, index: jax.Array, value: jax.Array) -> Priorities:
@@ -125,7 +125,7 @@ def replay(
         return ReplayState(
             frame=column(spec.obs_dtype, *frame_shape),
             stock=column(jnp.float32, spec.stock_size) if spec.stock_size else None,
-            action=column(jnp.int32),
+            action=column(spec.action_dtype, *spec.action_shape),
             reward=column(jnp.float32, *vector),
             discount=column(jnp.float32),
             last=column(jnp.bool),

@@ -2,7 +2,8 @@
 
 Shapes are written `[B, A, N]`: B batch, T time, E environments, A actions, N size of a
 value head's output (atoms, bins, quantiles, or 1), m coordinates of a vector reward and its
-stock. `...` stands for any leading axes. Where an episode carries a stock, every `obs` is a `Stocked`.
+stock, D numbers of a continuous action. `...` stands for any leading axes. Where an episode
+carries a stock, every `obs` is a `Stocked`.
 
 Words: `obs action reward discount next_obs value out target`. A `discount` of 0 means the
 episode *terminated*; a time limit (`last` with a discount of 1) bootstraps.
@@ -36,12 +37,25 @@ class EnvSpec(NamedTuple):
 
     obs_shape: tuple[int, ...]
     obs_dtype: np.dtype
-    num_actions: int
+    num_actions: int  # 0 where actions are continuous.
     num_envs: int
     frame_stack: int = 1
     frames_per_step: int = 1  # Emulator frames in one agent step: the unit of `env_frames`.
     reward_size: int = 0  # Coordinates m of a reward; 0 for a scalar.
     stock_size: int = 0  # Numbers K that an episode carries beside its observations; 0 for none.
+    action_size: int = (
+        0  # Numbers D of a continuous action, each within [-1, 1]; 0 where actions are counted.
+    )
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """The shape of one action: (), (D,)."""
+        return (self.action_size,) if self.action_size else ()
+
+    @property
+    def action_dtype(self) -> np.dtype:
+        """The type of an action's numbers."""
+        return np.dtype(np.float32 if self.action_size else np.int32)
 
     @property
     def bytes_per_obs(self) -> int:
@@ -74,7 +88,7 @@ class Transition(NamedTuple):
     """A batch to learn from."""
 
     obs: Array  # [B, ...]
-    action: jax.Array  # i32[B]
+    action: jax.Array  # i32[B], f32[B, D]
     reward: jax.Array  # f32[B], [B, m] discounted sum over the n steps.
     discount: jax.Array  # f32[B] gamma^n, 0 only where the episode terminated.
     next_obs: Array  # [B, ...] the true observation n steps on.
@@ -99,13 +113,13 @@ class LearnerState(NamedTuple):
 
 
 class Network(NamedTuple):
-    """`apply(params, obs, key) -> out [B, A, N]`.
+    """`apply(params, obs, key) -> out [B, A, N]`, or of a critic `apply(params, obs, action) -> [B, N]`.
 
     `key` draws the fractions of an implicit-quantile network; without one they are fixed
     midpoints. Other networks ignore it.
     """
 
-    init: Callable[[jax.Array, jax.Array], Params]
+    init: Callable[..., Params]
     apply: Callable[..., jax.Array]
 
 
@@ -139,7 +153,7 @@ class FunctionalEnv(NamedTuple):
 
     spec: EnvSpec
     init: Callable[[jax.Array], tuple[Any, Array]]  # key -> state, obs [E, ...]
-    step: Callable[[Any, jax.Array, jax.Array], tuple[Any, Timestep]]  # state, action [E], key
+    step: Callable[[Any, jax.Array, jax.Array], tuple[Any, Timestep]]  # state, action [E], [E, D], key
 
 
 class HostEnv(Protocol):

@@ -102,7 +102,8 @@ def initial_timestep(spec: EnvSpec) -> Timestep:
 def empty_trajectory(spec: EnvSpec, steps: int) -> Trajectory:
     """A trajectory of zeros, [steps, E, ...]."""
     step = initial_timestep(spec)
-    one = Trajectory(step.obs, jnp.zeros(spec.num_envs, jnp.int32), step)
+    action = jnp.zeros((spec.num_envs, *spec.action_shape), spec.action_dtype)
+    one = Trajectory(step.obs, action, step)
     return jax.tree.map(lambda x: jnp.zeros((steps, *x.shape), x.dtype), one)
 
 

@@ -8,26 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from valuelearn import heads, projections
-from valuelearn.networks.layers import Dense, InitName, Padding, activate
+from valuelearn.networks.layers import Dense, InitName, Padding, Stream
 from valuelearn.networks.stock import StockInput, StockLayer
 from valuelearn.networks.torsos import Torso, TorsoName
 from valuelearn.types import Array, Network
 
 
-class _Stream(nn.Module):
-    """Hidden layers, then one linear layer whose initial values are scaled."""
-
-    hidden: Sequence[int]
-    outputs: int
-    scheme: InitName
-    layer_norm: bool
-    last_scale: float
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for features in self.hidden:
-            x = activate(Dense(features, self.scheme)(x), self.layer_norm)
-        return Dense(self.outputs, self.scheme, self.last_scale)(x)
+class _Stream(Stream):
+    """A stream under the name that the parameters of saved runs have."""
 
 
 class ActionValue(nn.Module):

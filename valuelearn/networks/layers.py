@@ -154,6 +154,23 @@ class Conv(nn.Module):
         return bias + _matmul_convolution(x, kernel, self.stride, pads)
 
 
+class Stream(nn.Module):
+    """Hidden layers, then one linear layer whose initial values are scaled."""
+
+    hidden: Sequence[int]
+    outputs: int
+    scheme: InitName
+    layer_norm: bool
+    last_scale: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., F] -> [..., outputs]."""
+        for features in self.hidden:
+            x = activate(Dense(features, self.scheme)(x), self.layer_norm)
+        return Dense(self.outputs, self.scheme, self.last_scale)(x)
+
+
 def activate(x: jax.Array, layer_norm: bool) -> jax.Array:
     """ReLU, after LayerNorm where asked for; inside a module."""
     return nn.relu(nn.LayerNorm()(x) if layer_norm else x)

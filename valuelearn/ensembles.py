@@ -1,0 +1,46 @@
+"""Ensembles of networks of one shape, and what they say together.
+
+Members lie along the leading axis K of every parameter, so that a whole layer of all of them is one
+batched product.
+"""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from valuelearn.heads import Head
+from valuelearn.types import Network, Params
+
+Rule = Literal["lowest", "mean"]
+
+
+def ensemble(network: Network, members: int) -> Network:
+    """`members` networks, each with initial parameters of its own: `apply(params, ...) -> [K, ...]`."""
+
+    def init(key: jax.Array, *inputs: Any) -> Params:
+        return jax.vmap(lambda key: network.init(key, *inputs))(jax.random.split(key, members))
+
+    def apply(params: Params, *inputs: Any) -> jax.Array:
+        return jax.vmap(lambda one: network.apply(one, *inputs))(params)
+
+    return Network(init, apply)
+
+
+def subset(out: jax.Array, size: int, key: jax.Array) -> jax.Array:
+    """Outputs [size, ...] of as many members, drawn without replacement, of [K, ...] (Chen et al., 2021)."""
+    return out if size == len(out) else out[jax.random.permutation(key, len(out))[:size]]
+
+
+def together(head: Head, out: jax.Array, rule: Rule) -> jax.Array:
+    """One output [N] for those of all members [K, N].
+
+    `lowest` is the whole output of the member whose mean is lowest: for a head that models only the mean
+    the minimum of values, for one of the whole law a law that some member gave. `mean` averages values,
+    and of laws the probabilities or the quantiles, never logits.
+    """
+    match rule:
+        case "lowest":
+            return out[head.value(out).argmin()]
+        case "mean":
+            return head.mix(out, jnp.full(len(out), 1 / len(out)))
