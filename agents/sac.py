@@ -1,7 +1,8 @@
 """Soft actor-critic, in which the critic's head is an option like any other.
 
 SAC (Haarnoja et al., 2018), REDQ (Chen et al., 2021; more critics and updates, a random few of them in
-each target) and SAC-N (An et al., 2021; the lowest of many) are settings of `SACConfig`.
+each target), SAC-N and EDAC (An et al., 2021; the lowest of many, and those made unlike) are settings of
+`SACConfig`.
 """
 
 from functools import partial
@@ -16,7 +17,7 @@ from agents.parts import Algorithm, HeadConfig, OptimizerConfig, ReplayConfig, u
 from valuelearn import backups, ensembles, heads, networks, replay
 from valuelearn.config import Misfit, Section
 from valuelearn.policies import epsilon_greedy, tanh_gaussian
-from valuelearn.types import Agent, EnvSpec, LearnerState, Metrics, Params, Sample
+from valuelearn.types import Agent, EnvSpec, LearnerState, Metrics, Params, Sample, Transition
 
 
 class ControlNetworkConfig(Section):
@@ -67,6 +68,8 @@ class SACConfig(Section):
     """What targets take of those critics: the output whose mean is lowest, or the mean of all."""
     actor_rule: ensembles.Rule = "lowest"
     """What the actor ascends: the lowest value of all critics, or their mean (REDQ)."""
+    diversity: Annotated[float, Field(ge=0)] = 0.0
+    """Weight in the critics' loss of how alike their action gradients are (EDAC's eta)."""
     updates_per_step: Annotated[int, Field(gt=0)] = 1
     """Updates for each agent step; 20 in REDQ."""
     target_tau: Annotated[float, Field(gt=0, le=1)] = 0.005
@@ -96,6 +99,8 @@ class SACConfig(Section):
         if self.target_critics is not None and self.target_critics > self.num_critics:
             reason = f"at most num_critics = {self.num_critics} is wanted"
             raise Misfit("target_critics", self.target_critics, reason, "num_critics")
+        if self.diversity and self.num_critics == 1:
+            raise Misfit("diversity", self.diversity, "one critic is like itself", "num_critics")
         return self
 
 
@@ -165,13 +170,24 @@ def make(config: SACConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         target = partial(soft_target, head, config.target_rule)
         return jax.vmap(target, (1, 0, None, 0, 0))(next_out, log_prob, temperature, reward, discount)
 
+    def slopes(params: Params, transition: Transition) -> jax.Array:
+        """Derivatives [K, B, D] of each critic's values by the action."""
+
+        def total(one: Params, action: jax.Array) -> jax.Array:
+            return head.value(one_critic.apply(one, transition.obs, action)).sum()
+
+        return jax.vmap(jax.grad(total, argnums=1), (0, None))(params, transition.action)
+
     def critic_loss(
         params: Params, sample: Sample, fitted: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         out = critics.apply(params, sample.transition.obs, sample.transition.action)
         losses = head.loss(out, fitted)  # [K, B]
         # A sum over critics: how far one is moved does not depend on how many there are.
-        return (sample.weight * losses).mean(-1).sum(), (losses.mean(0), head.value(out).mean())
+        loss = (sample.weight * losses).mean(-1).sum()
+        if config.diversity:
+            loss += config.diversity * ensembles.alignment(slopes(params, sample.transition)).mean()
+        return loss, (losses.mean(0), head.value(out).mean())
 
     def actor_loss(params: Params, state: LearnerState, obs: jax.Array, key: jax.Array) -> tuple:
         action, log_prob = sampled(params, obs, key)

@@ -64,3 +64,21 @@ def test_a_subset_is_drawn_without_replacement():
         counts[members] += 1
     assert counts.min() > 50  # 80 are expected, with a standard deviation of 7.
     assert ensembles.subset(out, MEMBERS, jax.random.key(0)) is out
+
+
+def test_alignment_is_the_sum_over_pairs():
+    gradients = np.asarray(jax.random.normal(jax.random.key(0), (MEMBERS, BATCH, 4)))
+    unit = gradients / np.linalg.norm(gradients, axis=-1, keepdims=True)
+    cosines = np.einsum("ibd,jbd->bij", unit, unit)
+    wanted = (cosines.sum((1, 2)) - MEMBERS) / (MEMBERS - 1)
+    np.testing.assert_allclose(ensembles.alignment(gradients), wanted, atol=1e-5)
+    np.testing.assert_allclose(ensembles.alignment(np.ones((MEMBERS, 1, 4))), [MEMBERS], rtol=1e-5)
+    np.testing.assert_allclose(ensembles.alignment(np.eye(4)[:, None]), [0.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-12])
+def test_what_has_no_direction_pushes_nothing(scale):
+    gradients = jnp.ones((MEMBERS, 1, 4)).at[0].multiply(scale)
+    value, slope = jax.value_and_grad(lambda x: ensembles.alignment(x).sum())(gradients)
+    assert value == pytest.approx((MEMBERS - 1) * (MEMBERS - 2) / (MEMBERS - 1))
+    assert np.isfinite(slope).all() and (slope[0] == 0).all()

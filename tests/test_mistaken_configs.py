@@ -52,8 +52,8 @@ FILES = {
     ),
     "head_typo": ("agent:\n  head: hl_gaus", "line 2: agent.head is \"hl_gaus\"; did you mean 'hl_gauss'?"),
     "agent_name": (
-        "agent:\n  name: sac",
-        'line 2: agent.name is "sac"; one of dqn, stock_dqn, pqn is wanted',
+        "agent:\n  name: qlearner",
+        'line 2: agent.name is "qlearner"; one of dqn, stock_dqn, pqn, sac is wanted',
     ),
     "other_agents_key": (
         "agent:\n  name: pqn\n  replay: {}",

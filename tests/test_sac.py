@@ -7,7 +7,7 @@ import pytest
 
 from agents import sac
 from agents.sac import SACConfig, soft_target
-from valuelearn import heads, loop
+from valuelearn import ensembles, heads, loop, networks
 from valuelearn.config import Misfit
 from valuelearn.types import EnvSpec, FunctionalEnv, Timestep
 
@@ -125,9 +125,10 @@ def test_the_best_action_is_found(name):
     [
         {"num_critics": 10, "target_critics": 2, "actor_rule": "mean", "updates_per_step": 2},
         {"num_critics": 20},
+        {"num_critics": 5, "diversity": 1.0},
         {"target_rule": "mean", "network": {"hidden": (32,), "layer_norm": True}},
     ],
-    ids=["redq", "sac_n", "layer_norm"],
+    ids=["redq", "sac_n", "edac", "layer_norm"],
 )
 def test_settings_of_the_family(options):
     _, _, found = trained(constant(2), 3_000, **options)
@@ -164,10 +165,32 @@ def test_images_are_refused():
         SACConfig().network.check((84, 84, 4))
 
 
+@pytest.mark.parametrize("name", ["mse", "hl_gauss"])
+def test_diverse_critics_are_less_alike(name):
+    env = one_state(lambda action: -jnp.square(action).sum(-1), limit=1, terminates=True, action_size=3)
+    gradients = []
+    for diversity in (0.0, 3.0):
+        options = {"head": name, "num_critics": 4, "diversity": diversity}
+        _, learner, found = trained(env, 1_200, **options)
+        critic = networks.critic(
+            heads.make(name, **OPTIONS), hidden=(32,), init="fan_in_uniform", layer_norm=False, last_scale=1.0
+        )
+        value = heads.make(name, **OPTIONS).value
+        slope = jax.vmap(
+            jax.grad(lambda one, action, c=critic, v=value: v(c.apply(one, jnp.ones((1, 1)), action))[0], 1),
+            (0, None),
+        )
+        action = 0.5 * jax.random.normal(jax.random.key(2), (64, 1, 3))
+        found = jax.vmap(lambda a, s=slope, p=learner.params["critics"]: s(p, a))(action)
+        gradients.append(ensembles.alignment(found[:, :, 0].swapaxes(0, 1)).mean())
+    assert gradients[1] < gradients[0] - 0.5
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         ({"head": "iqn"}, "its fractions do not enter these critics; use qr"),
+        ({"num_critics": 1, "diversity": 1.0}, "one critic is like itself"),
         ({"target_critics": 3}, "at most num_critics = 2 is wanted"),
     ],
 )

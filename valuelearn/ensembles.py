@@ -13,6 +13,7 @@ from valuelearn.heads import Head
 from valuelearn.types import Network, Params
 
 Rule = Literal["lowest", "mean"]
+_NO_DIRECTION = 1e-20  # Squared length of a gradient below which its direction is noise.
 
 
 def ensemble(network: Network, members: int) -> Network:
@@ -44,3 +45,18 @@ def together(head: Head, out: jax.Array, rule: Rule) -> jax.Array:
             return out[head.value(out).argmin()]
         case "mean":
             return head.mix(out, jnp.full(len(out), 1 / len(out)))
+
+
+def alignment(gradients: jax.Array) -> jax.Array:
+    """How alike the directions of members' action gradients [K, ..., D] are, [...].
+
+    An et al. (2021), eq. 5: the sum of the cosines of all ordered pairs, over K - 1; K where all agree,
+    0 where they are orthogonal. A gradient of zero has no direction: it counts for nothing, and nothing
+    is pushed by it.
+    """
+    squares = jnp.square(gradients).sum(-1, keepdims=True)
+    directed = squares > _NO_DIRECTION
+    directions = jnp.where(directed, gradients / jnp.sqrt(jnp.where(directed, squares, 1.0)), 0.0)
+    # The square of the sum less the sum of squares: no matrix of pairs is made.
+    pairs = jnp.square(directions.sum(0)).sum(-1) - jnp.square(directions).sum((0, -1))
+    return pairs / (len(gradients) - 1)
