@@ -24,7 +24,7 @@ KEPT_IN = {
 # Each may import those before it, never those after. `heads` needs the type that `backups` names.
 LAYERS = (
     "errors", "types", "stocks", "policies", "supports", "doctor", "projections", "backups", "heads",
-    "objectives", "dp", "networks", "replay", "loop", "evaluate", "config", "checkpoint", "signals", "logs",
+    "ensembles", "objectives", "dp", "networks", "replay", "loop", "evaluate", "config", "checkpoint", "signals", "logs",
     "progress", "stats", "plots",
     "cli",
 )  # fmt: skip
