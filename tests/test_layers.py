@@ -24,8 +24,8 @@ KEPT_IN = {
 # Each may import those before it, never those after. `heads` needs the type that `backups` names.
 LAYERS = (
     "errors", "types", "stocks", "policies", "supports", "doctor", "projections", "backups", "heads",
-    "ensembles", "objectives", "dp", "networks", "replay", "loop", "evaluate", "config", "checkpoint", "signals", "logs",
-    "progress", "stats", "plots",
+    "ensembles", "objectives", "dp", "networks", "replay", "loop", "evaluate", "config", "checkpoint",
+    "signals", "logs", "progress", "stats", "plots",
     "cli",
 )  # fmt: skip
 
