@@ -1,10 +1,11 @@
 """Soft actor-critic, in which the critic's head is an option like any other.
 
 SAC (Haarnoja et al., 2018), REDQ (Chen et al., 2021; more critics and updates, a random few of them in
-each target), SAC-N and EDAC (An et al., 2021; the lowest of many, and those made unlike) are settings of
-`SACConfig`.
+each target), SAC-N and EDAC (An et al., 2021; the lowest of many, and those made unlike) and TQC (Kuznetsov
+et al., 2020; pooled quantiles without the highest) are settings of `SACConfig`.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Literal
 
@@ -66,8 +67,11 @@ class SACConfig(Section):
     """Critics drawn anew for the targets of each update (2 in REDQ); none for all."""
     target_rule: ensembles.Rule = "lowest"
     """What targets take of those critics: the output whose mean is lowest, or the mean of all."""
+    dropped_quantiles: Annotated[int, Field(ge=0)] | None = None
+    """Highest quantiles for each critic that pooled targets leave out (head qr; TQC drops 2 of 25 in most
+    tasks); none for `target_rule`."""
     actor_rule: ensembles.Rule = "lowest"
-    """What the actor ascends: the lowest value of all critics, or their mean (REDQ)."""
+    """What the actor ascends: the lowest value of all critics, or their mean (REDQ, TQC)."""
     diversity: Annotated[float, Field(ge=0)] = 0.0
     """Weight in the critics' loss of how alike their action gradients are (EDAC's eta)."""
     updates_per_step: Annotated[int, Field(gt=0)] = 1
@@ -99,6 +103,15 @@ class SACConfig(Section):
         if self.target_critics is not None and self.target_critics > self.num_critics:
             reason = f"at most num_critics = {self.num_critics} is wanted"
             raise Misfit("target_critics", self.target_critics, reason, "num_critics")
+        if self.dropped_quantiles is not None:
+            if self.head != "qr":
+                reason = f"{self.head} has no quantiles to drop; use qr"
+                raise Misfit("dropped_quantiles", self.dropped_quantiles, reason, "head")
+            if self.dropped_quantiles >= (held := self.head_options.num_quantiles):
+                reason = f"fewer than head_options.num_quantiles = {held} is wanted"
+                raise Misfit(
+                    "dropped_quantiles", self.dropped_quantiles, reason, "head_options.num_quantiles"
+                )
         if self.diversity and self.num_critics == 1:
             raise Misfit("diversity", self.diversity, "one critic is like itself", "num_critics")
         return self
@@ -106,7 +119,7 @@ class SACConfig(Section):
 
 def soft_target(
     head: heads.Head,
-    rule: ensembles.Rule,
+    together: Callable[[jax.Array], jax.Array],
     next_out: jax.Array,
     next_log_prob: jax.Array,
     temperature: jax.Array,
@@ -115,11 +128,11 @@ def soft_target(
 ) -> tuple[jax.Array, heads.SupportFit]:
     """What the critics are fitted to after one transition, and how the support suits it.
 
-    `next_out` [K, N] are target critics' outputs for an action drawn after it, `next_log_prob` [] the
-    logarithm of its density. The entropy is part of the return: it is there before the support cuts
-    anything off, and a terminated episode has none to come.
+    `next_out` [K, N] are target critics' outputs for an action drawn after it, of which `together` makes one;
+    `next_log_prob` [] is the logarithm of its density. The entropy is part of the return: it is there
+    before the support cuts anything off, and a terminated episode has none to come.
     """
-    chosen = ensembles.together(head, next_out, rule)
+    chosen = together(next_out)
     backup = backups.summed(reward - discount * temperature * next_log_prob, discount)
     return head.target(chosen, backup), heads.support_fit(head, *heads.backed_up(head, chosen, backup))
 
@@ -132,7 +145,11 @@ def make(config: SACConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
     one_critic = networks.critic(head, **net.model_dump())
     critics = ensembles.ensemble(one_critic, config.num_critics)
     optimizer = config.optimizer.make()
-    in_target = config.target_critics or config.num_critics
+    drawn = config.target_critics or config.num_critics
+    if config.dropped_quantiles is None:
+        in_targets = partial(ensembles.together, head, rule=config.target_rule)
+    else:
+        in_targets = partial(ensembles.truncated, dropped=config.dropped_quantiles)
     wanted_entropy = config.target_entropy * spec.action_size
 
     def init(key: jax.Array, obs: jax.Array) -> LearnerState:
@@ -165,9 +182,9 @@ def make(config: SACConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         action_key, subset_key = jax.random.split(key)
         next_action, log_prob = sampled(state.params["actor"], next_obs, action_key)
         next_out = critics.apply(state.target_params, next_obs, next_action)  # [K, B, N]
-        next_out = ensembles.subset(next_out, in_target, subset_key)
+        next_out = ensembles.subset(next_out, drawn, subset_key)
         temperature = jnp.exp(state.params["log_temperature"])
-        target = partial(soft_target, head, config.target_rule)
+        target = partial(soft_target, head, in_targets)
         return jax.vmap(target, (1, 0, None, 0, 0))(next_out, log_prob, temperature, reward, discount)
 
     def slopes(params: Params, transition: Transition) -> jax.Array:

@@ -66,6 +66,14 @@ def test_a_subset_is_drawn_without_replacement():
     assert ensembles.subset(out, MEMBERS, jax.random.key(0)) is out
 
 
+def test_the_highest_quantiles_of_all_are_dropped():
+    out = jnp.array([[1.0, 7.0, 8.0, 9.0], [0.0, 2.0, 3.0, 4.0]])
+    np.testing.assert_array_equal(ensembles.truncated(out, 1), [0, 1, 2, 3, 4, 7])
+    np.testing.assert_array_equal(ensembles.truncated(out, 0), [0, 1, 2, 3, 4, 7, 8, 9])
+    returns, probabilities = heads.make("qr", num_quantiles=4).atoms(ensembles.truncated(out, 1))
+    assert returns.mean() == pytest.approx((returns * probabilities).sum())
+
+
 def test_alignment_is_the_sum_over_pairs():
     gradients = np.asarray(jax.random.normal(jax.random.key(0), (MEMBERS, BATCH, 4)))
     unit = gradients / np.linalg.norm(gradients, axis=-1, keepdims=True)

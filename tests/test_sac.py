@@ -1,5 +1,7 @@
 """SAC with every head: its targets by hand, and values known in closed form."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,8 @@ GAMMA = 0.75
 
 
 def target(head, out, log_prob=-0.5, temperature=0.2, reward=1.0, discount=GAMMA, rule="lowest"):
-    return soft_target(head, rule, out, *map(jnp.float32, (log_prob, temperature, reward, discount)))[0]
+    together = partial(ensembles.together, head, rule=rule)
+    return soft_target(head, together, out, *map(jnp.float32, (log_prob, temperature, reward, discount)))[0]
 
 
 def encoded(head, value):
@@ -126,9 +129,10 @@ def test_the_best_action_is_found(name):
         {"num_critics": 10, "target_critics": 2, "actor_rule": "mean", "updates_per_step": 2},
         {"num_critics": 20},
         {"num_critics": 5, "diversity": 1.0},
+        {"num_critics": 3, "head": "qr", "dropped_quantiles": 2, "actor_rule": "mean"},
         {"target_rule": "mean", "network": {"hidden": (32,), "layer_norm": True}},
     ],
-    ids=["redq", "sac_n", "edac", "layer_norm"],
+    ids=["redq", "sac_n", "edac", "tqc", "layer_norm"],
 )
 def test_settings_of_the_family(options):
     _, _, found = trained(constant(2), 3_000, **options)
@@ -190,6 +194,8 @@ def test_diverse_critics_are_less_alike(name):
     ("options", "sentence"),
     [
         ({"head": "iqn"}, "its fractions do not enter these critics; use qr"),
+        ({"dropped_quantiles": 2}, "mse has no quantiles to drop; use qr"),
+        ({"dropped_quantiles": 200, "head": "qr"}, "fewer than head_options.num_quantiles = 200 is wanted"),
         ({"num_critics": 1, "diversity": 1.0}, "one critic is like itself"),
         ({"target_critics": 3}, "at most num_critics = 2 is wanted"),
     ],

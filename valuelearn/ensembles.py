@@ -47,6 +47,14 @@ def together(head: Head, out: jax.Array, rule: Rule) -> jax.Array:
             return head.mix(out, jnp.full(len(out), 1 / len(out)))
 
 
+def truncated(out: jax.Array, dropped: int) -> jax.Array:
+    """The quantiles [K * (N - dropped)] of all members [K, N] but for the highest, `dropped` for each.
+
+    Kuznetsov et al. (2020): all are pooled before the highest are left out.
+    """
+    return jnp.sort(out.ravel())[: len(out) * (out.shape[-1] - dropped)]
+
+
 def alignment(gradients: jax.Array) -> jax.Array:
     """How alike the directions of members' action gradients [K, ..., D] are, [...].
 

@@ -84,8 +84,8 @@ class Quantile(Unbounded):
         return wide(out).mean(-1)
 
     def atoms(self, out: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The quantiles, equally likely."""
-        return out, jnp.full_like(out, 1.0 / self.num_quantiles)
+        """The quantiles, equally likely, however many they are."""
+        return out, jnp.full_like(out, 1.0 / out.shape[-1])
 
     def mix(self, out: jax.Array, policy: jax.Array) -> jax.Array:
         """Quantiles averaged over actions, as in M-IQN (Vieillard et al., 2020)."""
