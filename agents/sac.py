@@ -1,6 +1,6 @@
 """Soft actor-critic, in which the critic's head is an option like any other.
 
-SAC (Haarnoja et al., 2018), REDQ (Chen et al., 2021; more critics and updates, a random few of them in
+SAC (Haarnoja et al., 2018, 2018b), REDQ (Chen et al., 2021; more critics and updates, a random few of them in
 each target), SAC-N and EDAC (An et al., 2021; the lowest of many, and those made unlike) and TQC (Kuznetsov
 et al., 2020; pooled quantiles without the highest) are settings of `SACConfig`.
 """
@@ -232,7 +232,7 @@ def make(config: SACConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
             state.params["actor"], state, sample.transition.obs, actor_key
         )
         state = stepped(state, "actor", actor_grads)
-        # The gradient of log temperature * (entropy - wanted), Haarnoja et al. (2018), eq. 18.
+        # The gradient of log temperature * (entropy - wanted): Haarnoja et al. (2018b), section 5.
         state = stepped(state, "log_temperature", entropy - wanted_entropy)
         target_params = optax.incremental_update(
             state.params["critics"], state.target_params, config.target_tau
