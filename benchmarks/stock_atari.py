@@ -3,8 +3,8 @@
     python -m benchmarks.stock_atari [--runs runs/stock] [--out benchmarks/results/stock/atari_pong]
 
 As `benchmarks.stock_pong`, with the agent of `agents/configs/atari/stock_dqn_pong.yaml`, one seed, and eight
-fresh games for each of the 42 differences. Its two million frames are what two CPU cores manage in about two
-hours: a tenth of what such agents are usually given, so there is no bar.
+fresh games for each of the 42 differences. Its two million frames are about what two CPU cores manage in two
+hours, and a hundredth of what agents of Atari are usually given, so there is no bar.
 """
 
 from benchmarks import stock_agents, stock_pong

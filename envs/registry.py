@@ -5,6 +5,9 @@ import dataclasses
 from valuelearn.errors import UserError, did_you_mean
 from valuelearn.types import FunctionalEnv, HostEnv
 
+_INSIDE = ("minatar", "classic", "grid", "pong", "probe")  # Kinds that run inside the compiled loop.
+_OUTSIDE = ("atari", "mujoco", "gym")
+
 
 class UnknownEnvironmentError(UserError):
     """No environment has that name, what it needs is not installed, or no agent here can play it."""
@@ -26,10 +29,6 @@ def unknown(kind: str, name: str, names: list[str]) -> UnknownEnvironmentError:
     some = sorted(names)
     known = f"there are {', '.join(some[:8])}{' and others' if some[8:] else ''}"
     return UnknownEnvironmentError(f"there is no {kind} {name!r}; {did_you_mean(name, some) or known}")
-
-
-_INSIDE = ("minatar", "classic", "grid", "pong", "probe")  # Kinds that run inside the compiled loop.
-_OUTSIDE = ("atari", "mujoco", "gym")
 
 
 def is_functional(env_id: str) -> bool:

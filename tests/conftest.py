@@ -4,7 +4,12 @@ import warnings
 
 import hypothesis
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+
+from valuelearn.policies import epsilon_greedy
+from valuelearn.types import Trajectory
 
 with warnings.catch_warnings():  # rlax, an oracle of ours, rests on packages that lag behind JAX.
     warnings.simplefilter("ignore")
@@ -23,3 +28,23 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="session")
+def play_functional():
+    """Trajectories [T, E] of random actions: `play_functional(env, steps)`."""
+
+    def play(env, steps):
+        def one(carry, key):
+            state, obs = carry
+            action_key, key = jax.random.split(key)
+            nothing = jnp.zeros((env.spec.num_envs, *env.spec.action_shape), env.spec.action_dtype)
+            action = epsilon_greedy(nothing, 1.0, env.spec, action_key)
+            state, step = env.step(state, action, key)
+            return (state, step.obs), Trajectory(obs, action, step)
+
+        init_key, key = jax.random.split(jax.random.key(0))
+        keys = jax.random.split(key, steps)
+        return jax.tree.map(np.asarray, jax.jit(lambda: jax.lax.scan(one, env.init(init_key), keys)[1])())
+
+    return play

@@ -9,11 +9,9 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import envs
-from agents.experiment import EnvConfig
 from envs.gym_host import GymEnv
 from valuelearn import replay
-from valuelearn.policies import epsilon_greedy
-from valuelearn.types import EnvSpec, FunctionalEnv, Timestep, Trajectory
+from valuelearn.types import EnvSpec, Trajectory
 
 
 class Counter(gymnasium.Env):
@@ -242,68 +240,6 @@ def test_action_zero_sticks(sticky_actions):
     assert late == 0 if sticky_actions == 0 else 1 <= late <= 14
 
 
-def play_functional(env, steps):
-    def one(carry, key):
-        state, obs = carry
-        action_key, key = jax.random.split(key)
-        nothing = jnp.zeros((env.spec.num_envs, *env.spec.action_shape), env.spec.action_dtype)
-        action = epsilon_greedy(nothing, 1.0, env.spec, action_key)
-        state, step = env.step(state, action, key)
-        return (state, step.obs), Trajectory(obs, action, step)
-
-    init_key, key = jax.random.split(jax.random.key(0))
-    keys = jax.random.split(key, steps)
-    return jax.tree.map(np.asarray, jax.jit(lambda: jax.lax.scan(one, env.init(init_key), keys)[1])())
-
-
-def check_returns(step):
-    total = np.zeros(step.reward.shape[1])
-    for t in range(len(step.reward)):
-        total += step.reward[t]
-        np.testing.assert_allclose(step.episode_return[t], total, rtol=1e-6)
-        total[step.last[t]] = 0
-
-
-def test_cartpole_ends_out_of_bounds():
-    step = play_functional(envs.make("classic/cartpole", num_envs=4), 200).step
-    position, angle = np.abs(step.next_obs[..., 0]), np.abs(step.next_obs[..., 2])
-    out = (position > 2.4) | (angle > 12 * np.pi / 180)
-    np.testing.assert_array_equal(step.last, out)
-    np.testing.assert_array_equal(step.discount, ~out)
-    assert step.last.sum() > 10 and (np.abs(step.obs[step.last]) <= 0.05).all()
-    np.testing.assert_array_equal(step.obs[~step.last], step.next_obs[~step.last])
-    check_returns(step)
-
-
-def test_mountain_car_is_truncated_after_200_steps():
-    step = play_functional(envs.make("classic/mountain_car", num_envs=2), 401).step
-    np.testing.assert_array_equal(np.flatnonzero(step.last[:, 0]), [199, 399])
-    assert (step.discount == 1).all() and (step.episode_return[[199, 399]] == -200).all()
-    assert (step.obs[199] != step.next_obs[199]).any()
-    check_returns(step)
-
-
-def test_pendulum_is_that_of_gymnasium():
-    """Our actions within [-1, 1] are torques within [-2, 2], in the compiled loop and on the host."""
-    host, inside = GymEnv(gymnasium.make_vec("Pendulum-v1", 2)), envs.make("classic/pendulum", num_envs=2)
-    assert host.spec == inside.spec._replace(num_envs=2)
-    assert (inside.spec.num_actions, inside.spec.action_shape) == (0, (1,))
-    rng, step = np.random.default_rng(0), jax.jit(inside.step)
-    state, _ = inside.init(jax.random.key(0))
-    host.reset(0)
-    for index, copy in enumerate(host._env.envs):
-        copy.unwrapped.state = np.array([state.env.theta[index], state.env.theta_dot[index]], float)
-    for index in range(200):
-        action = rng.uniform(-1, 1, (2, 1)).astype(np.float32)
-        state, found = step(state, action, jax.random.key(index))
-        wanted = host.step(action)
-        np.testing.assert_allclose(found.reward, wanted.reward, atol=2e-3)
-        np.testing.assert_allclose(found.next_obs, wanted.next_obs, atol=2e-3)
-        assert (found.last == wanted.last).all() and (found.discount == 1).all()
-    assert found.last.all()
-    check_returns(play_functional(inside, 401).step)
-
-
 @pytest.mark.parametrize("low", [-2.0, [-1.0, 0.0]])
 def test_actions_reach_the_bounds(low):
     class Echo(Counter):
@@ -330,72 +266,3 @@ def test_unbounded_actions_are_refused():
     env.action_space = gymnasium.spaces.Box(-np.inf, 1.0, (2,))
     with pytest.raises(envs.UnknownEnvironmentError, match="finite bounds, is wanted"):
         GymEnv(SyncVectorEnv([lambda: env]))
-
-
-@pytest.mark.parametrize("game", ["asterix", "breakout", "freeway", "seaquest", "space_invaders"])
-def test_minatar_observations_are_bits(game):
-    env = envs.make(f"minatar/{game}", num_envs=2)
-    state, obs = jax.eval_shape(env.init, jax.random.key(0))
-    action = jnp.zeros(2, jnp.int32)
-    _, step = jax.eval_shape(env.step, state, action, jax.random.key(0))
-    for found in (obs, step.obs, step.next_obs):
-        assert (found.shape, found.dtype) == ((2, 10, 10, env.spec.obs_shape[-1]), env.spec.obs_dtype)
-    assert env.spec.obs_dtype == np.dtype(bool)
-    assert step.reward.dtype == step.episode_return.dtype == jnp.float32
-
-
-def test_minatar_returns():
-    played = play_functional(envs.make("minatar/breakout", num_envs=4), 100)
-    assert played.obs.any() and not played.obs.all() and played.step.reward.any()
-    np.testing.assert_array_equal(played.step.discount, ~played.step.last)
-    check_returns(played.step)
-
-
-def echo(copies, length):
-    """An environment whose reward is the action carried out, and whose episodes take `length` steps."""
-    spec = EnvSpec((1,), np.dtype(np.float32), 6, copies)
-    obs, yes = jnp.zeros((copies, 1)), jnp.ones(copies, bool)
-
-    def step(count, action, key):
-        last = jnp.full(copies, (count + 1) % length == 0)
-        reward = action.astype(jnp.float32)
-        return count + 1, Timestep(
-            obs, obs, reward, 1.0 - last, last, yes, jnp.full(copies, count, jnp.float32)
-        )
-
-    return FunctionalEnv(spec, lambda key: (jnp.int32(0), obs), step)
-
-
-def test_sticky_actions():
-    """What is carried out is the choice or, in a quarter of the steps, what was carried out before."""
-    played = play_functional(envs.sticky(echo(64, 5), 0.25), 400)
-    done = played.step.reward
-    before = np.concatenate([np.zeros((1, 64)), np.where(played.step.last, 0, done)[:-1]])
-    assert ((done == played.action) | (done == before)).all()
-    telling = before != played.action
-    assert abs((done == before)[telling].mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / telling.sum())
-
-
-def test_reward_noise():
-    """It is uniform, new in every step and copy, and changes nothing but the reward."""
-    env = echo(64, 5)
-    plain, noisy = play_functional(env, 400), play_functional(envs.noisy_rewards(env, -0.5, 1.5), 400)
-    noise = np.sort((noisy.step.reward - noisy.action).ravel())
-    assert noise.min() >= -0.5 and noise.max() <= 1.5 and len(np.unique(noise)) > 0.99 * noise.size
-    uniform = np.linspace(-0.5, 1.5, noise.size)
-    assert np.abs(noise - uniform).max() < 2 * 1.95 / np.sqrt(noise.size)  # Kolmogorov: p = 0.001.
-    same = plain._replace(step=plain.step._replace(reward=noisy.step.reward))
-    jax.tree.map(np.testing.assert_array_equal, same, noisy)
-
-
-def test_a_config_makes_an_environment_harder():
-    config = EnvConfig(id="probe/action", sticky_actions=0.5, reward_noise=(2.0, 3.0))
-    played, plain = (
-        play_functional(config.make(16), 32),
-        play_functional(EnvConfig(id=config.id).make(16), 32),
-    )
-    np.testing.assert_array_equal(plain.step.reward, 2 * plain.action - 1)
-    carried_out = (played.step.episode_return + 1) / 2  # Without the noise.
-    assert 0.1 < (carried_out != played.action).mean() < 0.5
-    noise = played.step.reward - played.step.episode_return
-    assert noise.min() >= 2 and noise.max() <= 3 and noise.std() > 0.1

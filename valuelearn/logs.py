@@ -39,7 +39,18 @@ METRICS = (
 )
 _ALWAYS_KNOWN = ("seed", "env_frames", "updates", "episodes")  # The other cells may be empty.
 TIMING = ("env_frames", "wall_seconds", "frames_per_second", "compile_seconds")
-_PACKAGES = ("valuelearn", "jax", "jaxlib", "flax", "optax", "gymnasium", "gymnax", "ale-py", "numpy")
+_PACKAGES = (
+    "valuelearn",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "gymnasium",
+    "gymnax",
+    "ale-py",
+    "mujoco",
+    "numpy",
+)
 
 
 class RunFolderError(UserError):
