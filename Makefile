@@ -22,5 +22,5 @@ $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "valuelearn needs Python 3.11 or newer; name one with PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet --editable '.[atari,mujoco,fast,dev]'
+	$(VENV)/bin/python -m pip install --quiet --editable '.[atari,mujoco,fast,offline,dev]'
 	touch $@

@@ -1,6 +1,6 @@
 """Evaluate the runs that training left."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -8,16 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 
 import envs
-from agents import asking, experiment
-from agents.experiment import ExperimentConfig
+from agents import asking, experiment, recordings
+from agents.experiment import Experiment, ExperimentConfig
 from agents.parts import Algorithm
 from agents.stock_dqn import StockDQNConfig
+from envs import datasets
 from valuelearn import checkpoint, config, evaluate, logs
-from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, LearnerState
+from valuelearn.loop import Chunk
+from valuelearn.types import Agent, EnvSpec, FunctionalEnv, HostEnv, LearnerState
 
 _HOST_COPIES = 8  # Environments that share the episodes of an evaluation on the host.
 _FIRST = 64  # First observations over which a network's account of a first stock is averaged.
 _CHOOSING = 2**21  # Between the seeds of episodes that choose a stock and of those that are counted.
+_EVALUATING = 2**20  # Between the seeds of training and of evaluation on the host.
+_LATE = 10  # Policies at the end of a run whose returns are averaged.
+ALONG = ("return_deviation", "held_value", "obtained")  # What `along` adds to the metrics of all runs.
 
 Say = Callable[[str], None]
 
@@ -27,15 +32,15 @@ def _algorithm(cfg: ExperimentConfig, spec: EnvSpec) -> Algorithm:
     return experiment.make_algorithm(cfg, spec._replace(num_envs=cfg.env.num_envs))
 
 
-def learners(cfg: ExperimentConfig, folder: Path, spec: EnvSpec) -> list[LearnerState]:
-    """The trained learner of each seed of a finished run; only its parameters are known."""
+def learners(cfg: ExperimentConfig, saved: Path, spec: EnvSpec) -> list[LearnerState]:
+    """The learner of each seed whose parameters a run saved in `saved`; nothing else of it is known."""
     blank = experiment.abstract_learner(_algorithm(cfg, spec), spec)
     like, seeds = blank.params, cfg.train.seeds
     # The parameters of seeds that were trained together, and only those, have an axis of seeds.
-    if functional := envs.is_functional(cfg.env.id):
+    if several := envs.is_functional(cfg.env.id) or cfg.offline is not None:
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((seeds, *x.shape), x.dtype), like)
-    params = checkpoint.restore_params(folder / "params", like)
-    each = [jax.tree.map(lambda x, i=i: x[i], params) for i in range(seeds)] if functional else [params]
+    params = checkpoint.restore_params(saved, like)
+    each = [jax.tree.map(lambda x, i=i: x[i], params) for i in range(seeds)] if several else [params]
     return [LearnerState(params, None, None, jax.random.key(0), jnp.int32(0)) for params in each]
 
 
@@ -47,13 +52,77 @@ def play(
     episodes: int,
 ) -> evaluate.Returns:
     """Returns of whole greedy episodes; a functional `env` has a copy for each."""
-    agent = _algorithm(cfg, env.spec).agent
+    return _played(cfg, _algorithm(cfg, env.spec).agent, env, learner, seed, episodes)
+
+
+def _played(
+    cfg: ExperimentConfig,
+    agent: Agent,
+    env: FunctionalEnv | HostEnv,
+    learner: LearnerState,
+    seed: int,
+    episodes: int,
+) -> evaluate.Returns:
+    policy, gamma = evaluate.Policy(cfg.evaluation.epsilon, cfg.evaluation.stochastic), cfg.agent.gamma
     if isinstance(env, FunctionalEnv):
         key = jax.random.fold_in(jax.random.key(seed), 1)  # Not the episodes of training.
-        return evaluate.functional_returns(agent, env, learner, cfg.evaluation.epsilon, key, cfg.agent.gamma)
-    return evaluate.host_returns(
-        agent, env, learner, cfg.evaluation.epsilon, seed + 2**20, episodes, cfg.agent.gamma
-    )
+        return evaluate.functional_returns(agent, env, learner, policy, key, gamma)
+    return evaluate.host_returns(agent, env, learner, policy, seed + _EVALUATING, episodes, gamma)
+
+
+def along(cfg: ExperimentConfig, built: Experiment, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """Chunks of a run on a dataset, with what each seed's policy obtains at their ends in the environment.
+
+    Whole episodes are played, the same first states each time; `held_value` and `obtained` are what the
+    critics hold the policy to be worth in those states and what it then obtained, both discounted.
+    """
+    assert cfg.offline is not None
+    agent, env = built.algorithm.agent, built.env
+    episodes = cfg.offline.episodes
+    value = None if agent.value is None else jax.jit(agent.value)
+    _, rewards = recordings.held(built.algorithm.memory.init())
+    # What the support doctor asks of a run that meets rewards one by one.
+    extremes = {"reward_min": float(rewards.min()), "reward_max": float(rewards.max())}
+
+    def of_seed(learner: LearnerState, seed: int) -> dict[str, float]:
+        returns = _played(cfg, agent, env, learner, seed, episodes)
+        if isinstance(env, FunctionalEnv):
+            first = env.init(jax.random.key(seed))[1]
+        else:
+            first = env.reset(seed + _EVALUATING)
+        held = np.nan if value is None else float(np.mean(value(learner, first)))
+        obtained = returns.undiscounted
+        return {
+            "episodes": episodes,
+            "episode_return": float(obtained.mean()),
+            "return_deviation": float(obtained.std(ddof=1)) if episodes > 1 else np.nan,
+            "held_value": held,
+            "obtained": float(returns.discounted.mean()),
+        }
+
+    for chunk in chunks:
+        each: list[dict[str, float]] = [dict(extremes) for _ in range(cfg.train.seeds)]
+        if episodes:
+            for index, found in enumerate(each):
+                learner = jax.tree.map(lambda x, i=index: x[i], chunk.state.learner)
+                found |= of_seed(learner, cfg.train.seed + index)
+        columns = {name: np.array([one[name] for one in each], np.float64) for name in each[0]}
+        yield chunk._replace(metrics=chunk.metrics | columns)
+
+
+def summary(cfg: ExperimentConfig, metrics: Mapping[str, np.ndarray]) -> list[str]:
+    """What a run on a dataset came to, in sentences: its last policies, their mean, and apart the best."""
+    said = []
+    for seed in np.unique(metrics["seed"]):
+        found = metrics["episode_return"][metrics["seed"] == seed]
+        if np.isnan(found).any():
+            continue
+        late = found[-_LATE:]
+        text = f"seed {seed:.0f}: last policy {found[-1]:.2f}, mean of the last {len(late)} {late.mean():.2f}"
+        if datasets.d4rl_reference(cfg.env.id) is not None:
+            text += f" (D4RL's scale: {datasets.normalized_score(cfg.env.id, late.mean()):.1f})"
+        said.append(f"{text}; best of {len(found)} {found.max():.2f}, which is no estimate of anything")
+    return said
 
 
 def evaluate_run(
@@ -79,14 +148,17 @@ def evaluate_run(
         say(f"wrote {video}")
     env = experiment.make_env(cfg, episodes if functional else min(episodes, _HOST_COPIES))
     found = []
-    for index, learner in enumerate(learners(cfg, folder, env.spec)):
+    for index, learner in enumerate(learners(cfg, folder / "params", env.spec)):
         seed = cfg.train.seed + index
         if isinstance(cfg.agent, StockDQNConfig):
             returns, text = _asked(cfg, cfg.agent, env, learner, seed, episodes)
         else:
             returns = play(cfg, env, learner, seed, episodes).undiscounted
             error = f" +- {returns.std(ddof=1) / episodes**0.5:.2f}" if episodes > 1 else ""
-            text = f"greedy return {returns.mean():.2f}{error}"
+            kind = "stochastic" if cfg.evaluation.stochastic else "greedy"
+            text = f"{kind} return {returns.mean():.2f}{error}"
+            if datasets.d4rl_reference(cfg.env.id) is not None:
+                text += f" (D4RL's scale: {datasets.normalized_score(cfg.env.id, returns.mean()):.1f})"
         found.append(returns)
         say(f"seed {seed}: {text}, episodes {episodes}")
     if not isinstance(env, FunctionalEnv):
@@ -136,9 +208,9 @@ def _film(cfg: ExperimentConfig, folder: Path, video: Path) -> None:
     env = experiment.make_env(cfg, 1)
     assert not isinstance(env, FunctionalEnv)
     agent = _algorithm(cfg, env.spec).agent
-    learner = learners(cfg, folder, env.spec)[0]
+    learner = learners(cfg, folder / "params", env.spec)[0]
     frames: list[np.ndarray] = []
-    policy = (agent, env, learner, cfg.evaluation.epsilon)
+    policy = (agent, env, learner, evaluate.Policy(cfg.evaluation.epsilon, cfg.evaluation.stochastic))
     try:
         evaluate.host_returns(*policy, cfg.train.seed, 1, on_step=lambda env: frames.append(env.render()))
     finally:

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -10,7 +10,8 @@ import jax
 from pydantic import Field, field_validator, model_validator
 
 import envs
-from agents import asking, dqn, pqn, sac, stock_dqn
+from agents import asking, dqn, experience, offline, pqn, recordings, sac, stock_dqn, td3
+from agents.actor_critic import LearnerConfig
 from agents.objective_config import ObjectiveConfig
 from agents.parts import Algorithm
 from agents.q_learning import QConfig
@@ -22,7 +23,15 @@ from valuelearn.replay import CapacityError
 from valuelearn.stocks import Stocks
 from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, LearnerState
 
-AGENTS = {"dqn": dqn, "stock_dqn": stock_dqn, "pqn": pqn, "sac": sac}  # By `agent.name`.
+AGENTS: dict[str, Callable[..., Algorithm]] = {  # By `agent.name`.
+    "dqn": dqn.make,
+    "stock_dqn": stock_dqn.make,
+    "pqn": pqn.make,
+    "sac": sac.make,
+    "td3": td3.make,
+    "bc": offline.make_bc,
+    "iql": offline.make_iql,
+}
 
 
 class EnvConfig(Section):
@@ -114,6 +123,8 @@ class EvaluationConfig(Section):
     """Whole episodes played; 0 for none after training."""
     epsilon: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of random actions."""
+    stochastic: bool = False
+    """Whether actions are drawn as in training, rather than the best taken."""
     objective: ObjectiveConfig | None = None
     """What a stock_dqn is asked for; none for its utility, at stocks as in training."""
     stock: float | tuple[float, ...] | None = None
@@ -130,6 +141,19 @@ class CheckpointConfig(Section):
     """Checkpoints kept, the newest."""
     replay: bool = True
     """Whether the replay is saved too; without it a run goes on, but not as the same run."""
+    policies_every_frames: Annotated[int, Field(gt=0)] | None = None
+    """Environment frames between two sets of parameters that are kept for ever, under `policies/`; none for
+    the last alone. Datasets are made from them."""
+    experience: bool = False
+    """Whether the replay is left as a dataset, `experience.hdf5`, when training ends; it must hold the whole
+    run, observations be vectors, and the environment run outside the compiled loop."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "CheckpointConfig":
+        if self.experience and not self.replay:
+            reason = "a run that goes on without its replay has lost what it did; replay=true is wanted"
+            raise Misfit("experience", True, reason, "replay")
+        return self
 
 
 class ExperimentConfig(Section):
@@ -138,7 +162,14 @@ class ExperimentConfig(Section):
     env: EnvConfig = EnvConfig()
     """The environment."""
     agent: Annotated[
-        dqn.DQNConfig | stock_dqn.StockDQNConfig | pqn.PQNConfig | sac.SACConfig, Field(discriminator="name")
+        dqn.DQNConfig
+        | stock_dqn.StockDQNConfig
+        | pqn.PQNConfig
+        | sac.SACConfig
+        | td3.TD3Config
+        | offline.BCConfig
+        | offline.IQLConfig,
+        Field(discriminator="name"),
     ] = dqn.DQNConfig()
     """The agent; `agent.name` says which, and so which keys it takes."""
     train: TrainConfig = TrainConfig()
@@ -147,24 +178,44 @@ class ExperimentConfig(Section):
     """Evaluation."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints."""
+    offline: recordings.OfflineConfig | None = None
+    """A dataset to learn from, in place of the environment, which then only evaluates; none for none."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "ExperimentConfig":
         if not envs.is_functional(self.env.id):
             outside = f"{self.env.id} runs outside the compiled loop, where"
-            if self.train.seeds > 1:
+            if self.train.seeds > 1 and self.offline is None:
                 reason = f"{outside} one seed is trained at a time"
                 raise Misfit("train.seeds", self.train.seeds, reason, "env.id")
             if self.env.num_envs > 1024:
                 reason = f"{outside} at most 1024 copies are stepped together"
                 raise Misfit("env.num_envs", self.env.num_envs, reason, "env.id")
-        self.agent.check(self.env.num_envs, self.train.collect_steps)
+        if self.offline is None:
+            self.agent.check(self.env.num_envs, self.train.collect_steps)
+            if isinstance(self.agent, LearnerConfig) and self.agent.needs_dataset:
+                reason = "with these settings it learns from a dataset; name one in offline.dataset"
+                raise Misfit("agent.name", self.agent.name, reason)
+        else:
+            recordings.check(self.agent)
+        self._check_leavings()
         if self.evaluation.objective is not None:
             self._check_question(self.evaluation.objective)
         elif self.evaluation.stock is not None:
             reason = "a stock to begin with goes with an objective; give one"
             raise Misfit("evaluation.stock", self.evaluation.stock, reason, "evaluation.objective")
         return self
+
+    def _check_leavings(self) -> None:
+        """Refuse what a run on a dataset, or in the compiled loop, does not leave."""
+        kept = self.checkpoint.policies_every_frames
+        if self.offline is not None and kept is not None:
+            reason = "a run on a dataset has no frames of its own; null is wanted"
+            raise Misfit("checkpoint.policies_every_frames", kept, reason, "offline")
+        if self.checkpoint.experience and (self.offline is not None or envs.is_functional(self.env.id)):
+            where = "on a dataset" if self.offline is not None else "inside the compiled loop"
+            reason = f"a run {where} leaves none; false is wanted"
+            raise Misfit("checkpoint.experience", True, reason, "env.id", "offline")
 
     def _check_question(self, objective: ObjectiveConfig) -> None:
         if not isinstance(self.agent, stock_dqn.StockDQNConfig):
@@ -191,7 +242,7 @@ def make_env(
         Misfit: where it cannot be made here, or the agent cannot play it.
     """
     env = config.env.make(num_envs)
-    continuous = isinstance(config.agent, sac.SACConfig)
+    continuous = isinstance(config.agent, LearnerConfig)
     if continuous != bool(env.spec.action_size):
         kind, fit = ("continuous", "sac") if env.spec.action_size else ("discrete", "dqn")
         reason = f"its actions are {kind}, which {config.agent.name} does not choose; {fit} does"
@@ -205,7 +256,7 @@ def make_env(
 
 
 def make_algorithm(config: ExperimentConfig, spec: EnvSpec) -> Algorithm:
-    """The agent and its memory, for environments of that shape.
+    """The agent and its replay, for environments of that shape.
 
     Raises:
         Misfit: for a replay too small for them, or a network that cannot read their observations.
@@ -213,9 +264,9 @@ def make_algorithm(config: ExperimentConfig, spec: EnvSpec) -> Algorithm:
     config.agent.network.check(spec.obs_shape)
     total_steps = config.train.env_frames // spec.frames_per_step
     try:
-        return AGENTS[config.agent.name].make(config.agent, spec, total_steps, config.train.collect_steps)
+        return AGENTS[config.agent.name](config.agent, spec, total_steps, config.train.collect_steps)
     except CapacityError as error:
-        assert isinstance(config.agent, QConfig | sac.SACConfig)
+        assert isinstance(config.agent, QConfig | LearnerConfig)
         # The one size of a replay that depends on the shape of the environment.
         found = config.agent.replay.capacity
         raise Misfit("agent.replay.capacity", found, str(error), "env.num_envs") from error
@@ -259,12 +310,16 @@ def make(config: ExperimentConfig) -> Experiment:
         Misfit: for what the config asks and the environment does not allow.
     """
     _set_up_cpu(config.train)
+    if config.offline is not None:
+        return _make_offline(config, config.offline)
     env = make_env(config)
     spec = env.spec
     if config.train.env_frames < spec.frames_per_step:
         reason = f"one step of {config.env.id} takes {spec.frames_per_step} frames"
         raise Misfit("train.env_frames", config.train.env_frames, reason, "env.id")
     algorithm = make_algorithm(config, spec)
+    if config.checkpoint.experience:
+        experience.check(config.agent, config.train.env_frames, spec)
     total_steps = config.train.env_frames // spec.frames_per_step
     if algorithm.warmup_steps >= total_steps:
         whole = f"train.env_frames = {config.train.env_frames} are {total_steps} agent steps"
@@ -279,4 +334,23 @@ def make(config: ExperimentConfig) -> Experiment:
         chunk_steps=config.train.log_frames // spec.frames_per_step,
         checkpoint_steps=None if every is None else max(every // spec.frames_per_step, 1),
     )
+    return Experiment(env, algorithm, schedule, abstract_learner(algorithm, spec))
+
+
+def _make_offline(config: ExperimentConfig, offline: recordings.OfflineConfig) -> Experiment:
+    env = make_env(config, max(offline.episodes, 1))
+    spec = env.spec
+    algorithm = make_algorithm(config, spec)
+    assert isinstance(config.agent, LearnerConfig | dqn.DQNConfig)  # As `recordings.check` has seen to.
+    memory = recordings.memory(offline, config.agent, spec, config.env.clip_rewards)
+    size = sum(x.nbytes for x in jax.tree.leaves(memory.init()))
+    schedule = Schedule(
+        total_steps=offline.updates,
+        warmup_steps=0,
+        steps_per_iteration=1,
+        updates_per_iteration=1,
+        chunk_steps=offline.log_updates,
+        checkpoint_steps=offline.checkpoint_updates,
+    )
+    algorithm = algorithm._replace(memory=memory, memory_bytes=size)
     return Experiment(env, algorithm, schedule, abstract_learner(algorithm, spec))

@@ -44,10 +44,11 @@ class HeadConfig(Section):
             raise Misfit("v_min", self.v_min, f"it must lie below v_max, which is {self.v_max}", "v_max")
         return self
 
-    def support(self, name: heads.Name, gamma: float) -> doctor.Support:
+    def support(self, name: heads.Name, gamma: float, of_returns: bool) -> doctor.Support:
         """What the support doctor looks at; heads without a support lose nothing, so nothing is found."""
         sigma_ratio = self.sigma_ratio if name == "hl_gauss" else 0.0
-        return doctor.Support(self.v_min, self.v_max, self.num_bins, gamma, sigma_ratio, self.transform)
+        ends, bins = (self.v_min, self.v_max), self.num_bins
+        return doctor.Support(*ends, bins, gamma, sigma_ratio, self.transform, of_returns)
 
     def make(self, name: heads.Name) -> heads.Head:
         """The head of that name with these options."""
@@ -100,15 +101,22 @@ class NetworkConfig(Section):
         return networks.action_value(num_actions, head, **self.model_dump(), stock=stock)
 
 
+def _is_kernel(path: tuple, _: jax.Array) -> bool:
+    return path[-1:] == (jax.tree_util.DictKey("kernel"),)
+
+
 class OptimizerConfig(Section):
     """The optimiser."""
 
-    name: Literal["adam", "radam", "rmsprop"] = "adam"
-    """Adam, rectified Adam, or centred RMSProp with decay 0.95."""
+    name: Literal["adam", "adamw", "radam", "rmsprop"] = "adam"
+    """Adam, Adam with decoupled weight decay, rectified Adam, or centred RMSProp with decay 0.95."""
     learning_rate: Annotated[float, Field(gt=0)] = 6.25e-5
     """Step size."""
     epsilon: Annotated[float, Field(gt=0)] = 1.5e-4
     """Added to the denominator; larger damps steps where gradients are small."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """Share of each weight that is taken off it at a step, times the step size (adamw); biases and the
+    scales of LayerNorm are left alone."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = None
     """Gradients with a larger global norm are scaled down to it; none for no limit."""
 
@@ -120,6 +128,13 @@ class OptimizerConfig(Section):
         match self.name:
             case "adam":
                 optimizer = optax.adam(rate, eps=self.epsilon)
+            case "adamw":
+                optimizer = optax.adamw(
+                    rate,
+                    eps=self.epsilon,
+                    weight_decay=self.weight_decay,
+                    mask=lambda params: jax.tree.map_with_path(_is_kernel, params),
+                )
             case "radam":
                 optimizer = optax.radam(rate, eps=self.epsilon)
             case "rmsprop":
@@ -194,11 +209,15 @@ class ReplayConfig(Section):
         )
 
 
+def squared_norm(grads: Params) -> jax.Array:
+    """Sum of the squares of all of a gradient's numbers."""
+    # Each part's dot product with itself: its square would be written to memory before it is summed.
+    return jnp.asarray(sum(jnp.vdot(x, x) for x in jax.tree.leaves(grads)))
+
+
 def update_metrics(loss: jax.Array, value: jax.Array, fit: heads.SupportFit, grads: Params) -> Metrics:
     """The metrics that every agent reports of an update."""
-    # Each gradient's dot product with itself: its square would be written to memory before it is summed.
-    squares = [jnp.vdot(x, x) for x in jax.tree.leaves(grads)]
-    return {"loss": loss, "value": value, **fit._asdict(), "grad_norm": jnp.sqrt(sum(squares))}
+    return {"loss": loss, "value": value, **fit._asdict(), "grad_norm": jnp.sqrt(squared_norm(grads))}
 
 
 class Algorithm(NamedTuple):

@@ -19,7 +19,7 @@ from agents.parts import (
     OptimizerConfig,
     update_metrics,
 )
-from valuelearn import heads, replay
+from valuelearn import doctor, heads, replay
 from valuelearn.config import Misfit, Section
 from valuelearn.loop import empty_trajectory
 from valuelearn.policies import epsilon_greedy
@@ -58,10 +58,9 @@ class PQNConfig(Section):
             raise Misfit("head", self.head, reason, "name")
         return self
 
-    @property
-    def learns_returns(self) -> bool:
-        """Values are sums of rewards alone."""
-        return True
+    def support(self) -> doctor.Support:
+        """What the support doctor looks at: values are sums of rewards alone."""
+        return self.head_options.support(self.head, self.gamma, of_returns=True)
 
     def check(self, num_envs: int, collect_steps: int) -> None:
         """Refuse sizes that do not fit together.

@@ -20,7 +20,7 @@ from agents.parts import (
     ReplayConfig,
     update_metrics,
 )
-from valuelearn import heads, replay
+from valuelearn import doctor, heads, replay
 from valuelearn.config import Misfit, Section
 from valuelearn.policies import epsilon_greedy
 from valuelearn.types import Agent, Array, EnvSpec, LearnerState, Metrics, Network, Sample, Transition
@@ -41,6 +41,8 @@ class QConfig(Section):
     """The replay."""
     exploration: ExplorationConfig = ExplorationConfig()
     """Exploration."""
+    gamma: Annotated[float, Field(ge=0, le=1)] = 0.99
+    """Discount per agent step."""
     double: bool = False
     """Choose the next action with the online network (van Hasselt et al., 2016)."""
     update_period_steps: Annotated[int, Field(gt=0)] = 4
@@ -49,6 +51,9 @@ class QConfig(Section):
     """Updates between copies to the target network."""
     target_tau: Annotated[float, Field(gt=0, le=1)] | None = None
     """Polyak weight of the new parameters after each update; none for periodic copies."""
+    conservative_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of CQL's term (Kumar et al., 2020), which raises the value of the action taken against the soft
+    maximum of all; 0 for none. 1 in d3rlpy, 0.1 in Dopamine, on Atari's recorded games."""
     decay_start: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Share of the updates after which the optimiser's step size falls linearly to 0; none keeps it."""
 
@@ -56,6 +61,10 @@ class QConfig(Section):
     def learns_returns(self) -> bool:
         """Whether values are sums of rewards alone, which bounds on rewards then bound."""
         return True
+
+    def support(self) -> doctor.Support:
+        """What the support doctor looks at."""
+        return self.head_options.support(self.head, self.gamma, self.learns_returns)
 
     def check(self, num_envs: int, collect_steps: int) -> None:
         """Refuse sizes that do not fit together.
@@ -117,6 +126,10 @@ def make(
     def greedy(state: LearnerState, obs: Array) -> jax.Array:
         return jax.vmap(rule.greedy)(network.apply(state.params, obs), obs)
 
+    def value(state: LearnerState, obs: Array) -> jax.Array:
+        out = network.apply(state.params, obs)
+        return jax.vmap(lambda out, obs: head.value(out[rule.greedy(out, obs)]))(out, obs)
+
     def act(state: LearnerState, obs: Array, key: jax.Array, env_steps: jax.Array) -> jax.Array:
         share = jnp.where(env_steps < config.replay.warmup_steps, 1.0, epsilon(env_steps))
         return epsilon_greedy(greedy(state, obs), share, spec, key)
@@ -132,7 +145,11 @@ def make(
         targets, fit = jax.vmap(rule.target)(Outputs(next_target, next_online, current), transition)
         taken = jax.vmap(lambda out, action: out[action])(out, transition.action)
         losses = head.loss(taken, targets)
-        return (sample.weight * losses).mean(), (
+        mean_loss = (sample.weight * losses).mean()
+        if config.conservative_weight:
+            gaps = jax.nn.logsumexp(head.value(out), axis=-1) - head.value(taken)
+            mean_loss += config.conservative_weight * gaps.mean()
+        return mean_loss, (
             losses,
             head.value(taken).mean(),
             jax.tree.map(jnp.mean, fit),
@@ -157,7 +174,7 @@ def make(
         return LearnerState(params, target_params, opt_state, state.key, updates), metrics, losses
 
     return Algorithm(
-        agent=Agent(init, act, update, greedy),
+        agent=Agent(init, act, update, greedy, value),
         memory=config.replay.make(spec, gamma, total_steps),
         warmup_steps=config.replay.warmup_steps,
         updates_per_iteration=collect_steps * spec.num_envs // config.update_period_steps,

@@ -175,7 +175,7 @@ def rule(config: StockDQNConfig, spec: EnvSpec) -> Rule:
         return jnp.where(among, head.value(out), -jnp.inf).argmax().astype(jnp.int32)
 
     def target(outputs: Outputs, transition: Transition) -> tuple[jax.Array, heads.SupportFit]:
-        obs, _, reward, discount, next_obs = transition
+        obs, _, reward, discount, next_obs, *_ = transition
         among = best(scores(outputs.next_online, next_obs))
         chosen = head.mix(outputs.next_target, among / among.sum())
         if head.distributional:

@@ -4,14 +4,16 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
 
-from agents import curves, evaluation, experiment
+from agents import curves, evaluation, experience, experiment, recordings
+from agents.actor_critic import LearnerConfig
 from agents.experiment import Experiment, ExperimentConfig
 from agents.q_learning import QConfig
-from agents.sac import SACConfig
+from envs import datasets
 from valuelearn import checkpoint, config, doctor, logs, loop, signals
 from valuelearn.checkpoint import Checkpoints
 from valuelearn.errors import Interrupted
@@ -38,12 +40,16 @@ def check_memory(cfg: ExperimentConfig, built: Experiment) -> str:
         Misfit: where they take more than nine tenths of the device's free memory.
     """
     leaves = jax.tree.leaves(built.learner)
-    seeds = cfg.train.seeds
-    if jax.default_backend() != "cpu":  # Whose devices share one memory.
-        seeds //= len(loop.devices_for(seeds))
-    experience = built.algorithm.memory_bytes * seeds
-    learner = sum(x.size * x.dtype.itemsize for x in leaves) * seeds
+    devices = len(loop.devices_for(cfg.train.seeds))
+    sharing = devices if jax.default_backend() == "cpu" else 1  # Devices with one memory.
+    seeds = cfg.train.seeds * sharing // devices
     free, device = _free_bytes(), jax.devices()[0].device_kind
+    if cfg.offline is None:
+        experience = built.algorithm.memory_bytes * seeds
+    else:  # All seeds of a device learn from the same, and one copy is there already.
+        experience = built.algorithm.memory_bytes * sharing
+        free += built.algorithm.memory_bytes
+    learner = sum(x.size * x.dtype.itemsize for x in leaves) * seeds
     text = (
         f"{experience / 2**30:.2f} GiB of experience and {learner / 2**30:.2f} GiB of networks, "
         f"of {free / 2**30:.2f} GiB free on {device}"
@@ -53,7 +59,7 @@ def check_memory(cfg: ExperimentConfig, built: Experiment) -> str:
     found: object
     if learner > experience:
         key, found = "agent.network.hidden", list(cfg.agent.network.hidden)
-    elif isinstance(cfg.agent, QConfig | SACConfig):
+    elif isinstance(cfg.agent, QConfig | LearnerConfig):
         key, found = "agent.replay.capacity", cfg.agent.replay.capacity
     else:
         key, found = "env.num_envs", cfg.env.num_envs
@@ -79,7 +85,14 @@ def train(cfg: ExperimentConfig, folder: Path, command: list[str], say: Say) -> 
     memory = check_memory(cfg, built)
     logs.make_folder(folder, config.dump(cfg))
     say(memory)  # Only now: whoever is refused hears one sentence.
+    _say_of_dataset(cfg, built, say)
     _train(cfg, built, folder, command, None, say)
+
+
+def _say_of_dataset(cfg: ExperimentConfig, built: Experiment, say: Say) -> None:
+    if cfg.offline is not None:
+        count, _ = recordings.held(built.algorithm.memory.init())
+        say(f"there are {count:,} transitions of {cfg.offline.dataset} to learn from")
 
 
 def resume(folder: Path, command: list[str], say: Say) -> None:
@@ -102,6 +115,7 @@ def resume(folder: Path, command: list[str], say: Say) -> None:
         return
     built = experiment.make(cfg)
     say(check_memory(cfg, built))
+    _say_of_dataset(cfg, built, say)
     with Checkpoints(folder / "checkpoints") as checkpoints:
         saved = checkpoints.restore(_to_save(cfg, jax.eval_shape(_initial(cfg, built))))
     if saved is None:
@@ -109,7 +123,7 @@ def resume(folder: Path, command: list[str], say: Say) -> None:
     else:
         change = saved.notes["change"]
         but = f", but not as the run that it would have been: {change}" if change else ""
-        say(f"the run goes on at frame {saved.notes['offsets']['env_frames']:,}{but}")
+        say(f"the run goes on at {_unit(cfg)} {saved.notes['offsets']['come']:,}{but}")
     _train(cfg, built, folder, command, saved, say)
 
 
@@ -117,22 +131,33 @@ def _seeds(cfg: ExperimentConfig) -> range:
     return range(cfg.train.seed, cfg.train.seed + cfg.train.seeds)
 
 
+def _unit(cfg: ExperimentConfig) -> Literal["frame", "update"]:
+    """What the progress of a run is counted in."""
+    return "frame" if cfg.offline is None else "update"
+
+
 def _initial(cfg: ExperimentConfig, built: Experiment) -> Callable[[], RunState]:
     """What makes the state before the first step."""
     agent, memory = built.algorithm.agent, built.algorithm.memory
+    if cfg.offline is not None:
+        return loop.initial_offline(agent, memory, built.env.spec, _seeds(cfg))
     if isinstance(built.env, FunctionalEnv):
         return loop.initial_functional(agent, built.env, memory, _seeds(cfg))
     return loop.initial_host(agent, built.env, memory, cfg.train.seed)
 
 
 def _to_save(cfg: ExperimentConfig, state: RunState) -> RunState:
-    return state if cfg.checkpoint.replay else state._replace(memory=None)
+    whole = cfg.checkpoint.replay or cfg.offline is not None  # Of a dataset, priorities alone.
+    return state if whole else state._replace(memory=None)
 
 
 def _chunks(
     cfg: ExperimentConfig, built: Experiment, start: RunState | None, stopping: Callable[[], bool]
 ) -> Iterator[Chunk]:
     agent, memory, schedule = built.algorithm.agent, built.algorithm.memory, built.schedule
+    if cfg.offline is not None:
+        parts = (agent, memory, built.env.spec, schedule, _seeds(cfg))
+        return evaluation.along(cfg, built, loop.train_offline(*parts, start, stopping))
     if start is not None and start.memory is None:
         # An empty replay is warmed up again, by the policy as it is.
         start = start._replace(memory=jax.jit(lambda: _initial(cfg, built)().memory)())
@@ -150,12 +175,13 @@ class _Record:
         self, cfg: ExperimentConfig, frames_per_step: int, run: logs.RunFolder, start: logs.Offsets
     ) -> None:
         self._seeds, self._run, self._frames_per_step = _seeds(cfg), run, frames_per_step
-        support = cfg.agent.head_options.support(cfg.agent.head, cfg.agent.gamma)
-        support = support._replace(of_returns=cfg.agent.learns_returns)
-        self._support: doctor.Support | None = support  # Until the doctor has spoken of it.
+        self._support: doctor.Support | None = cfg.agent.support()  # Until the doctor has spoken of it.
         self._rewards = (np.inf, -np.inf)
-        self.env_frames, self._wall_seconds = start.env_frames, start.wall_seconds
-        self._progress = Progress(cfg.train.env_frames, start.wall_seconds, start.compile_seconds)
+        self._offline = cfg.offline is not None
+        self.come, self._wall_seconds = start.come, start.wall_seconds
+        total = cfg.train.env_frames if cfg.offline is None else cfg.offline.updates
+        clock = (start.wall_seconds, start.compile_seconds)
+        self._progress = Progress(total, *clock, unit="updates" if self._offline else "frames")
 
     def chunk(self, chunk: Chunk) -> None:
         """Write and show one chunk."""
@@ -165,8 +191,8 @@ class _Record:
             row = {name: column[index].item() for name, column in columns.items()}
             self._run.metrics({"seed": seed} | row)
         summary = {name: _mean_over_seeds(column) for name, column in columns.items()}
-        self.env_frames = int(columns["env_frames"][0])
-        timing = self._progress.chunk(self.env_frames, summary, chunk.compile_seconds)
+        self.come = int(columns["updates" if self._offline else "env_frames"][0])
+        timing = self._progress.chunk(int(columns["env_frames"][0]), summary, chunk.compile_seconds)
         self._run.timing(timing)
         self._wall_seconds = timing["wall_seconds"]
         self._examine(columns, summary)
@@ -174,7 +200,7 @@ class _Record:
     def offsets(self) -> logs.Offsets:
         """How far the files have come, all of it on the disk."""
         clock = (self._wall_seconds, self._progress.compile_seconds)
-        return logs.Offsets(*self._run.sizes(), self.env_frames, *clock)
+        return logs.Offsets(*self._run.sizes(), self.come, *clock)
 
     def warn(self, text: str) -> None:
         """Say what should not pass unseen."""
@@ -205,10 +231,14 @@ def _train(
     say: Say,
 ) -> None:
     offsets = logs.Offsets(**saved.notes["offsets"]) if saved else logs.Offsets()
-    run = logs.RunFolder(folder, command, offsets, built.algorithm.metrics)
+    more = evaluation.ALONG if cfg.offline else ()
+    run = logs.RunFolder(folder, command, offsets, built.algorithm.metrics + more)
     record = _Record(cfg, built.env.spec.frames_per_step, run, offsets)
     change = saved.notes["change"] if saved else None
-    if not cfg.checkpoint.replay:
+    marks = experience.Marks({}, [])
+    if saved and cfg.checkpoint.experience:
+        marks = experience.Marks(**saved.notes["experience"])
+    if not cfg.checkpoint.replay and cfg.offline is None:
         change = "the replay is filled anew"
     try:
         with (
@@ -216,14 +246,22 @@ def _train(
             signals.stop_requests() as stopping,
         ):
             for chunk in _chunks(cfg, built, saved.state if saved else None, stopping):
+                before = record.come
                 record.chunk(chunk)
+                kept = _keep_policy(cfg, folder, chunk, before, record.come)
+                if cfg.checkpoint.experience:
+                    marks = experience.marked(marks, chunk, record.come if kept else None)
                 if not chunk.checkpoint:
                     continue
                 if not chunk.exact:
-                    change = f"episodes were cut at frame {record.env_frames:,}"
-                notes = {"offsets": record.offsets()._asdict(), "change": change}
+                    change = f"episodes were cut at {_unit(cfg)} {record.come:,}"
+                notes = {
+                    "offsets": record.offsets()._asdict(),
+                    "change": change,
+                    "experience": marks._asdict(),
+                }
                 try:
-                    checkpoints.save(record.env_frames, _to_save(cfg, chunk.state), notes)
+                    checkpoints.save(record.come, _to_save(cfg, chunk.state), notes)
                 except checkpoint.CheckpointError as error:
                     if stopping():
                         raise
@@ -232,17 +270,36 @@ def _train(
         record.close()
         if not isinstance(built.env, FunctionalEnv):
             built.env.close()
-    if int(np.max(chunk.state.env_steps)) < built.schedule.total_steps:
-        raise Interrupted(f"saved at frame {record.env_frames:,}; go on with: valuelearn resume {folder}")
+    come = chunk.state.env_steps if cfg.offline is None else chunk.state.learner.updates
+    if int(np.max(come)) < built.schedule.total_steps:
+        where = f"{_unit(cfg)} {record.come:,}"
+        raise Interrupted(f"saved at {where}; go on with: valuelearn resume {folder}")
+    if cfg.checkpoint.experience:
+        file = folder / experience.FILE
+        file.unlink(missing_ok=True)  # Of a sitting that was killed right here.
+        datasets.save(experience.recorded(chunk.state.memory, marks, cfg.env.id), file)
     checkpoint.save_params(folder / "params", chunk.state.learner.params)
     _finish(cfg, folder, say)
+
+
+def _keep_policy(cfg: ExperimentConfig, folder: Path, chunk: Chunk, before: int, now: int) -> bool:
+    """Save the parameters at the end of a chunk where that is due; whether it was."""
+    every = cfg.checkpoint.policies_every_frames
+    due = every is not None and before // every < now // every
+    if due:
+        checkpoint.save_params(folder / "policies" / str(now), chunk.state.learner.params)
+    return due
 
 
 def _finish(cfg: ExperimentConfig, folder: Path, say: Say) -> None:
     """What follows training; the curve comes last, and says that all is done."""
     checkpoint.remove_checkpoints(folder / "checkpoints")
-    for million, mean in logs.per_million_frames(logs.read_metrics(folder)).items():
+    metrics = logs.read_metrics(folder)
+    for million, mean in logs.per_million_frames(metrics).items():
         say(f"training return in million {million}: {mean:.2f}")
+    if cfg.offline is not None:
+        for sentence in evaluation.summary(cfg, metrics):
+            say(sentence)
     if cfg.evaluation.episodes:
         evaluation.evaluate_run(folder, cfg.evaluation.episodes, None, say)
     curves.plot([folder], folder / "curve.png")

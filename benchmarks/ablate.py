@@ -48,12 +48,10 @@ def ablate(path: Path, arguments: list[str], out: Path, jobs: int, command: list
         StudyError: where `out` holds another study, or a trial failed.
         Interrupted: after Ctrl-C or SIGTERM.
     """
-    study = config.load(StudyConfig, path, arguments)
-    shared = (path.parent / study.config).resolve()
-    study = study.model_copy(update={"config": str(shared)})  # The study's copy in `out` has no siblings.
+    study = config.load(StudyConfig, path, arguments).anchored(path.parent)
     grid = tuning_trials(study, path, out)
     for trial in grid or trials(study, path, out, {}):
-        _check(path, trial)
+        _check(trial)
     out.mkdir(parents=True, exist_ok=True)
     logs.write_whole(out / "study.yaml", config.dump(study))
     logs.write_whole(out / "command.txt", shlex.join(command) + "\n")
@@ -63,7 +61,7 @@ def ablate(path: Path, arguments: list[str], out: Path, jobs: int, command: list
         say(f"{scores.name(method)}: the best is {', '.join(map('='.join, value))}")
     chosen = trials(study, path, out, best)
     for trial in chosen:
-        _check(path, trial)
+        _check(trial)
     _run(study, chosen, jobs, say)
     done = load_finished(out)
     scores.write(out / "scores.csv", done.table, done.tuning)
@@ -94,13 +92,9 @@ def _best(grid: list[Trial]) -> dict[Settings, Settings]:
     return scores.best(scores.collect(grid)) if grid else {}
 
 
-def _check(path: Path, trial: Trial) -> None:
-    """Refuse a trial that could not run, or whose folder holds something else."""
-    try:
-        wanted = trial.load()
-    except config.ConfigError as error:
-        raise config.ConfigError(f"{path}: {error}") from None
-    if trial.started() and experiment.load_run(trial.folder) != wanted:
+def _check(trial: Trial) -> None:
+    """Refuse a trial whose folder holds something else."""
+    if trial.started() and experiment.load_run(trial.folder) != trial.load():
         raise StudyError(
             f"{trial.folder}: it holds another run, as the study was changed; name another --out"
         )
@@ -154,15 +148,15 @@ def _state(trial: Trial, failed: list[Trial]) -> str:
     if trial in failed:
         return "failed"
     try:
-        frames = logs.read_timing(trial.folder)["env_frames"]
+        unit, come = logs.clock(logs.read_timing(trial.folder))
     except logs.RunFolderError:  # There is no such table yet, or half a row.
         return "starting" if trial.started() else "waiting"
-    return f"{int(frames[-1]):,} frames" if len(frames) else "starting"
+    return f"{int(come[-1]):,} {unit}" if len(come) else "starting"
 
 
 def _table(all_trials: list[Trial], failed: list[Trial]) -> rich.table.Table:
     table = rich.table.Table("method", "task", "seeds", "state", expand=True)
     for trial in all_trials:
         method = scores.name((*trial.method, *trial.tuned))
-        table.add_row(method, trial.env_id, trial.folder.name, _state(trial, failed))
+        table.add_row(method, trial.task, trial.folder.name, _state(trial, failed))
     return table

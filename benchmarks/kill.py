@@ -90,7 +90,7 @@ def _killed(process: subprocess.Popen, seconds: float) -> bool:
 def _parameters(folder: Path) -> list[bytes]:
     cfg = experiment.load_run(folder)
     env = experiment.make_env(cfg)
-    found = [learner.params for learner in evaluation.learners(cfg, folder, env.spec)]
+    found = [learner.params for learner in evaluation.learners(cfg, folder / "params", env.spec)]
     if not isinstance(env, FunctionalEnv):
         env.close()
     return [np.asarray(x).tobytes() for x in jax.tree.leaves(found)]

@@ -74,9 +74,7 @@ def report(out: Path) -> Path:
         device=sitting["device"],
         command=(out / "command.txt").read_text().strip(),
         definition=config.dump(study).strip(),
-        versions="\n".join(
-            f"{k}: {v}" for k, v in sitting.items() if k not in ("command", "from_env_frames")
-        ),
+        versions="\n".join(f"{k}: {v}" for k, v in sitting.items() if k not in ("command", "from")),
         citations=_citations(done.trials),
     )
     logs.write_whole(out / "report.html", page)
@@ -85,7 +83,7 @@ def report(out: Path) -> Path:
 
 def _row(done: ablate.Finished, method: Settings, matrices: Mapping[Settings, np.ndarray]) -> _Row:
     own = [score for score in done.table if score.method == method]
-    by_task = [[s.final_return for s in own if s.env_id == task] for task in scores.tasks(done.table)]
+    by_task = [[s.final_return for s in own if s.task == task] for task in scores.tasks(done.table)]
     found, better = scores.interval(matrices[method]), scores.improvement(done.study, method, matrices)
     seconds = sum(score.seconds for score in own)
     return _Row(
@@ -142,9 +140,9 @@ def _curves(trials: Sequence[Trial]) -> dict[str, dict[str, figures.Curve]]:
     found: dict[str, dict[str, figures.Curve]] = {}
     for trial in trials:
         metrics = logs.read_metrics(trial.folder)
-        frames = np.unique(metrics["env_frames"])
+        frames = np.unique(logs.clock(metrics)[1])
         values = [np.interp(frames, *scores.curve(metrics, seed)) for seed in np.unique(metrics["seed"])]
-        task = found.setdefault(trial.env_id, {})
+        task = found.setdefault(trial.task, {})
         # Trials on host environments hold a seed each.
         _, earlier = task.get(scores.name(trial.method), (frames, np.empty((0, len(frames)))))
         task[scores.name(trial.method)] = frames, np.concatenate([earlier, values])
@@ -154,7 +152,7 @@ def _curves(trials: Sequence[Trial]) -> dict[str, dict[str, figures.Curve]]:
 def _citations(trials: Sequence[Trial]) -> str:
     """BibTeX of what the trials used, and of the statistics."""
     configs = [trial.load() for trial in trials]
-    used = [name for cfg in configs for name in (cfg.agent.name, cfg.agent.head)]
+    used = [name for cfg in configs for name in (cfg.agent.name, getattr(cfg.agent, "head", cfg.agent.name))]
     wanted = {key for name in used for key in _CITED.get(name, _CITED["hl_gauss"][:1])} | {"agarwal2021deep"}
     entries = (_HERE / "citations.bib").read_text().strip().split("\n\n")
     keys = [entry.partition("{")[2].partition(",")[0] for entry in entries]

@@ -1,130 +1,103 @@
-"""Train what a publication trained, and hold the curve against the published one.
+"""Train what a publication trained, and hold the curves against the published ones.
 
-Published are the mean training returns of each million frames, of five seeds (Dopamine; see
-`benchmarks/reference/`). Ours must lie within their range, widened on either side by a share of
-their mean; the first million, which is hardly more than random play, is shown and not judged.
+What `reproduce_atari` and `reproduce_robots` share: which agents are published, their runs, the verdict.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agents import curves, experiment, training
 from agents.experiment import ExperimentConfig
-from valuelearn import config, logs, plots
+from valuelearn import config
 from valuelearn.errors import UserError, did_you_mean
+from valuelearn.plots import Published
 
-_CONFIGS = Path(experiment.__file__).parent / "configs" / "atari"
-_FIRST_JUDGED = 2  # Million frames.
+_CONFIGS = Path(experiment.__file__).parent / "configs"
 
 Say = Callable[[str], None]
 
 
-class _Agent(NamedTuple):
+class Agent(NamedTuple):
+    """An agent whose curves are published."""
+
     config: str  # Its file.
     published: str  # Its name among the published curves.
 
 
-AGENTS = {
-    "dqn_mse": _Agent("dqn_mse.yaml", "dqn_adam_mse"),
-    "dqn_huber_rmsprop": _Agent("dqn_huber_rmsprop.yaml", "dqn_rmsprop_huber"),
-    "c51": _Agent("c51.yaml", "c51"),
-    "qr_dqn": _Agent("qr.yaml", "qr_dqn_n3_per"),
-    "iqn": _Agent("iqn.yaml", "iqn"),
-    "rainbow": _Agent("rainbow.yaml", "rainbow"),
+AGENTS = {  # By the kind of the environment, which is also the folder of the configs.
+    "atari": {
+        "dqn_mse": Agent("dqn_mse.yaml", "dqn_adam_mse"),
+        "dqn_huber_rmsprop": Agent("dqn_huber_rmsprop.yaml", "dqn_rmsprop_huber"),
+        "c51": Agent("c51.yaml", "c51"),
+        "qr_dqn": Agent("qr.yaml", "qr_dqn_n3_per"),
+        "iqn": Agent("iqn.yaml", "iqn"),
+        "rainbow": Agent("rainbow.yaml", "rainbow"),
+    },
+    "mujoco": {"sac": Agent("sac.yaml", "sac")},
 }
 
 
-class Comparison(NamedTuple):
-    """Our mean training return in one million frames beside the published range."""
+class Target(NamedTuple):
+    """What is to be reproduced."""
 
-    million: int
-    ours: float
-    mean: float
-    low: float  # Least and greatest of the published seeds.
-    high: float
-    slack: float  # By which the range is widened, return units.
-
-    @property
-    def judged(self) -> bool:
-        """Whether it counts."""
-        return self.million >= _FIRST_JUDGED
-
-    @property
-    def outside(self) -> float:
-        """How far outside the widened range ours lies; 0 inside."""
-        return max(self.low - self.slack - self.ours, self.ours - self.high - self.slack, 0.0)
-
-    def __str__(self) -> str:
-        """One line of the table."""
-        verdict = f"{self.outside:.2f} outside" if self.outside else "inside"
-        seen = f"{self.million:7d}  {self.ours:9.2f}  {self.mean:9.2f}  {self.low:9.2f} to {self.high:9.2f}"
-        return f"{seen}  {verdict if self.judged else 'not judged'}"
+    env_id: str
+    config: Path
+    agent: str  # Its name among the published curves.
+    curve: Published
 
 
-_HEADER = "million       ours  published     least to  greatest"
-
-
-def compare(per_million: dict[int, float], published: plots.Published, tolerance: float) -> list[Comparison]:
-    """Every million frames that both curves have; `tolerance` is a share of the published mean."""
-    found = []
-    for index, frames in enumerate(published.frames):
-        if (million := round(frames / 1e6)) in per_million:
-            mean = float(published.mean[index])
-            ends = float(published.low[index]), float(published.high[index])
-            found.append(Comparison(million, per_million[million], mean, *ends, tolerance * abs(mean)))
-    return found
-
-
-def published_of(env_id: str, agent: str) -> plots.Published:
-    """The published curve of an agent on an environment.
+def target(env_id: str, agent: str) -> Target:
+    """An agent on an environment, with its published curve.
 
     Raises:
         UserError: where there is none.
     """
-    if agent not in AGENTS:
-        mend = did_you_mean(agent, AGENTS) or f"one of {', '.join(AGENTS)} is wanted"
+    kind = env_id.partition("/")[0]
+    agents = AGENTS.get(kind, {})
+    if agents and agent not in agents:
+        mend = did_you_mean(agent, agents) or f"known here: {', '.join(agents)}"
         raise UserError(f"--agent {agent}: {mend}")
-    if (found := curves.published(env_id, AGENTS[agent].published)) is None:
-        raise UserError(f"{env_id}: there is no published curve of it, as there is of 60 Atari games")
-    return found
+    if not agents or (curve := curves.published(env_id, agents[agent].published)) is None:
+        reason = "there is no published curve of it, as there is of 60 Atari games and 5 robots"
+        raise UserError(f"{env_id}: {reason}")
+    return Target(env_id, _CONFIGS / kind / agents[agent].config, agents[agent].published, curve)
 
 
-def reproduce(
-    env_id: str,
-    agent: str,
-    millions: int,
-    seed: int,
-    tolerance: float,
-    folder: Path,
-    command: list[str],
-    say: Say,
-) -> bool:
-    """Train, or go on with, that run in `folder`; whether its curve lies where the published one does.
+def _of_curve(cfg: ExperimentConfig) -> dict[str, Any]:
+    """What of a config a curve depends on: neither what is saved nor how many threads compute."""
+    return cfg.model_dump(exclude={"checkpoint": True, "train": {"cpu_threads": True}})
+
+
+def train(wanted: Target, env_frames: int, runs: Mapping[int, Path], command: list[str], say: Say) -> None:
+    """Train the run of each seed in its folder; one that is there goes on, or is taken as it is.
 
     Raises:
-        UserError: where nothing is published to compare with, or the folder holds another run.
+        UserError: where a folder holds another run, before any is trained.
+        Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
-    published = published_of(env_id, agent)
-    path = _CONFIGS / AGENTS[agent].config
-    arguments = [f"env.id={env_id}", f"train.env_frames={millions * 1_000_000}", f"train.seed={seed}"]
-    wanted = config.load(ExperimentConfig, path, arguments)
-    with config.placing(path, arguments):
-        if not (folder / "config.yaml").exists():
-            training.train(wanted, folder, command, say)
-        elif experiment.load_run(folder) == wanted:
-            training.resume(folder, command, say)
-        else:
-            raise UserError(f"{folder}: it holds another run; name another folder with --run")
-    curves.plot([folder], folder / "reproduction.png", AGENTS[agent].published)
-    rows = compare(logs.per_million_frames(logs.read_metrics(folder)), published, tolerance)
-    say(_HEADER)
-    for row in rows:
-        say(str(row))
-    judged = [row for row in rows if row.judged]
-    inside = sum(not row.outside for row in judged)
-    good = bool(judged) and inside == len(judged)
-    band = f"the published range widened by {tolerance:.0%} of its mean"
-    verdict = "reproduced" if good else "NOT reproduced"
-    say(f"{verdict}: {inside} of {len(judged)} judged points within {band}")
-    return good
+    arguments = {
+        seed: [f"env.id={wanted.env_id}", f"train.env_frames={env_frames}", f"train.seed={seed}"]
+        for seed in runs
+    }
+    configs = {seed: config.load(ExperimentConfig, wanted.config, arguments[seed]) for seed in runs}
+    there = {seed for seed, folder in runs.items() if (folder / "config.yaml").exists()}
+    for seed in there:
+        if _of_curve(experiment.load_run(runs[seed])) != _of_curve(configs[seed]):
+            raise UserError(f"{runs[seed]}: it holds another run; name another folder with --run")
+    for seed, folder in runs.items():
+        with config.placing(wanted.config, arguments[seed]):
+            if seed in there:
+                training.resume(folder, command, say)
+            else:
+                training.train(configs[seed], folder, command, say)
+
+
+def verdict(lines: Sequence[str], good: Sequence[bool], criterion: str, say: Say) -> bool:
+    """Whether all judged points are good; says so beneath the lines of a table."""
+    for line in lines:
+        say(line)
+    reproduced = bool(good) and all(good)
+    word = "reproduced" if reproduced else "NOT reproduced"
+    say(f"{word}: {sum(good)} of {len(good)} judged points {criterion}")
+    return reproduced

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.study import Settings, StudyConfig, Trial
+from benchmarks.study import Settings, StudyConfig, Trial, shown
 from valuelearn import logs, stats
 from valuelearn.errors import UserError
 from valuelearn.stats import Interval
@@ -23,7 +23,7 @@ class Score(NamedTuple):
 
     method: Settings
     tuned: Settings
-    env_id: str
+    task: str
     seed: int
     final_return: float  # Mean training return over the last tenth of the frames.
     area: float  # Mean height of the learning curve.
@@ -34,7 +34,7 @@ class Score(NamedTuple):
 
 def name(method: Settings) -> str:
     """A method in a table."""
-    return ", ".join(value.strip('"') for _, value in method) or "all"
+    return ", ".join(shown(key, value) for key, value in method) or "all"
 
 
 def collect(trials: Sequence[Trial]) -> list[Score]:
@@ -50,10 +50,10 @@ def _of(trial: Trial) -> Iterator[Score]:
     metrics, timing = logs.read_metrics(trial.folder), logs.read_timing(trial.folder)
     seeds = np.unique(metrics["seed"])
     seconds = float(timing["wall_seconds"][-1] - timing["compile_seconds"].sum()) / len(seeds)
-    last_frame = metrics["env_frames"].max()
+    _, come = logs.clock(metrics)
     for seed in seeds:
         frames, returns = curve(metrics, seed)
-        late = (metrics["seed"] == seed) & (metrics["env_frames"] > (1 - _LAST) * last_frame)
+        late = (metrics["seed"] == seed) & (come > (1 - _LAST) * come.max())
         ended = late & (metrics["episodes"] > 0)
         if not ended.any():
             raise UserError(f"{trial.folder}: no episode ended in its last tenth, where the score is taken")
@@ -62,13 +62,13 @@ def _of(trial: Trial) -> Iterator[Score]:
         clipped = np.mean(metrics["clipped_below"][late] + metrics["clipped_above"][late])
         updates = int(metrics["updates"][late].max())
         found = (int(seed), float(final), float(area), float(clipped), updates, seconds)
-        yield Score(trial.method, trial.tuned, trial.env_id, *found)
+        yield Score(trial.method, trial.tuned, trial.task, *found)
 
 
 def curve(metrics: Mapping[str, np.ndarray], seed: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frames and mean training returns f64[K] of a seed's rows in which an episode ended."""
+    """Frames, or updates, and mean returns f64[K] of a seed's rows in which an episode ended."""
     ended = (metrics["seed"] == seed) & (metrics["episodes"] > 0)
-    return metrics["env_frames"][ended], metrics["episode_return"][ended]
+    return logs.clock(metrics)[1][ended], metrics["episode_return"][ended]
 
 
 def write(file: Path, table: Sequence[Score], tuning: Sequence[Score]) -> None:
@@ -81,14 +81,14 @@ def write(file: Path, table: Sequence[Score], tuning: Sequence[Score]) -> None:
 
 
 def _row(use: str, score: Score) -> list[Any]:
-    settings = [value.strip('"') for _, value in (*score.method, *score.tuned)]
+    settings = [shown(key, value) for key, value in (*score.method, *score.tuned)]
     # NaN, which is not equal to itself, is an empty cell.
     return [use, *settings, *("" if cell != cell else cell for cell in score[2:])]
 
 
 def tasks(table: Sequence[Score]) -> list[str]:
     """The tasks, in the order in which they come."""
-    return list(dict.fromkeys(score.env_id for score in table))
+    return list(dict.fromkeys(score.task for score in table))
 
 
 Key = Callable[[Score], Any]
@@ -103,7 +103,7 @@ def _matrices(table: Sequence[Score], key: Key = _method) -> dict[Any, np.ndarra
     found = {}
     for one in dict.fromkeys(map(key, table)):
         own = [score for score in table if key(score) == one]
-        found[one] = np.array([[s.final_return for s in own if s.env_id == task] for task in tasks(table)]).T
+        found[one] = np.array([[s.final_return for s in own if s.task == task] for task in tasks(table)]).T
     return found
 
 

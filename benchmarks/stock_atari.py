@@ -15,7 +15,8 @@ _EPISODES = 8
 def main() -> None:
     """Measure and write."""
     arguments = stock_agents.arguments(__doc__, "atari_pong", seeds=1)
-    misses, seconds = stock_pong.measure("atari/stock_dqn_pong.yaml", arguments, _EPISODES)
+    config = "atari/stock_dqn_pong.yaml"
+    misses, seconds = stock_pong.measure(config, "atari_pong", arguments, _EPISODES)
     print(f"mean |difference - g| over 42 targets: {misses.mean():.2f}; {seconds:.0f} s of training")
 
 

@@ -22,9 +22,12 @@ TARGETS = tuple(float(points) for points in range(-21, 22) if points)
 _EPISODES = 200
 
 
-def measure(config: str, arguments: argparse.Namespace, episodes: int) -> tuple[np.ndarray, float]:
-    """Train and ask an agent, write what it obtained; returns misses [targets, seeds] and seconds a seed."""
-    folder = arguments.runs / arguments.out.name
+def measure(config: str, name: str, arguments: argparse.Namespace, episodes: int) -> tuple[np.ndarray, float]:
+    """Train an agent in the folder `name` of runs, or take up what is there, ask it, and write what came.
+
+    Returns misses [targets, seeds] and the seconds of training that a seed took.
+    """
+    folder = arguments.runs / name
     seconds = stock_agents.trained(config, folder, [f"train.seeds={arguments.seeds}"])
     returns = stock_agents.hitting(folder, TARGETS, episodes)
     misses = stock_agents.misses(returns, TARGETS)
@@ -42,7 +45,7 @@ def measure(config: str, arguments: argparse.Namespace, episodes: int) -> tuple[
 def main() -> None:
     """Measure, write, and exit with 1 where the bar is missed."""
     arguments = stock_agents.arguments(__doc__, "pong", seeds=3)
-    misses, seconds = measure("pong/stock_dqn.yaml", arguments, _EPISODES)
+    misses, seconds = measure("pong/stock_dqn.yaml", "pong", arguments, _EPISODES)
     of_seeds = misses.mean(0)
     good = bool((of_seeds <= 1).all())
     print(

@@ -9,7 +9,13 @@
     baseline: {agent.head: mse}
     seeds: 5
 
-The values of `env.id` are the tasks; every combination of the other axes is a method.
+The values of `env.id` are the tasks; every combination of the other axes is a method. Whole configs are
+compared by an axis of their names, tasks that differ in more than a key by `tasks`:
+
+    axes: {config: [../../agents/configs/offline/bc.yaml, ../../agents/configs/offline/iql.yaml]}
+    tasks:
+      hopper: {env.id: mujoco/Hopper-v5, offline.dataset: data/hopper/medium.hdf5}
+      cheetah: {env.id: mujoco/HalfCheetah-v5, offline.dataset: data/cheetah/medium.hdf5}
 """
 
 import itertools
@@ -28,6 +34,7 @@ from valuelearn.config import Misfit, Section
 from valuelearn.errors import UserError
 
 _TASK = "env.id"
+_CONFIG = "config"  # An axis of whole configs.
 _OURS = ("train.seed", "train.seeds")  # Set for every trial.
 
 Settings = tuple[tuple[str, str], ...]  # Keys of a run's config, and their values as JSON.
@@ -67,12 +74,14 @@ class StudyConfig(Section):
 
     title: str
     """What the study asks."""
-    config: str
-    """The config that all trials share, from the study's folder."""
+    config: str | None = None
+    """The config that all trials share, from the study's folder; none where the axes name some."""
     overrides: dict[str, Any] = Field(default={})
     """Keys of that config and the values that all trials share."""
     axes: Annotated[dict[str, Values], Field(min_length=1)]
     """Keys of that config and the values that are compared, or, for env.id, that are the tasks."""
+    tasks: dict[str, dict[str, Any]] = Field(default={})
+    """Tasks by name, and what keys and values make each; none for the values of env.id among the axes."""
     baseline: dict[str, Any] = Field(default={})
     """Values of axes: each method is compared with the one that has these, and is equal otherwise."""
     seeds: Annotated[int, Field(gt=0)] = 5
@@ -96,12 +105,28 @@ class StudyConfig(Section):
             for key in getattr(self, group):
                 if key in _OURS:
                     raise Misfit(group, key, "seeds are the study's to set: first_seed and seeds")
+        if (self.config is None) == (_CONFIG not in self.axes):
+            reason = "a config for all trials, or an axis of them, is wanted"
+            raise Misfit("config", self.config, reason, "axes")
+        if self.tasks and _TASK in self.axes:
+            raise Misfit("tasks", sorted(self.tasks), "they are named here or by env.id, not both", "axes")
         if self.tuning is not None:
             ours, tuning = seeds_of(self), seeds_of(self.tuning)
             if max(ours.start, tuning.start) < min(ours.stop, tuning.stop):
                 reason = "these runs would be both tuned on and reported"
                 raise Misfit("tuning.first_seed", self.tuning.first_seed, reason, "first_seed", "seeds")
         return self
+
+    def anchored(self, folder: Path) -> "StudyConfig":
+        """The study with whole paths for configs named from `folder`: copies of it have no siblings."""
+        if self.config is not None:
+            return self.model_copy(update={"config": str((folder / self.config).resolve())})
+        paths = tuple(str((folder / path).resolve()) for path in self.axes[_CONFIG])
+        changes: dict[str, Any] = {"axes": self.axes | {_CONFIG: paths}}
+        if _CONFIG in self.baseline:
+            base = str((folder / self.baseline[_CONFIG]).resolve())
+            changes["baseline"] = self.baseline | {_CONFIG: base}
+        return self.model_copy(update=changes)
 
     def methods(self) -> list[Settings]:
         """Every combination of the axes that are not the task."""
@@ -116,17 +141,23 @@ class StudyConfig(Section):
         return None if found == method else found
 
 
+def shown(key: str, value: str) -> str:
+    """A setting's value as people read it: of a whole config its name."""
+    text = value.strip('"')
+    return Path(text).stem if key == _CONFIG else text
+
+
 def seeds_of(group: StudyConfig | TuningConfig) -> range:
     """The seeds of the study's runs, or of its tuning."""
     return range(group.first_seed, group.first_seed + group.seeds)
 
 
 class Trial(NamedTuple):
-    """One run of the study: all seeds at once on a jitted environment, else one of them."""
+    """One run of the study: all seeds at once on a jitted environment or a dataset, else one of them."""
 
     method: Settings
     tuned: Settings  # The tuned key's value, where there is one.
-    env_id: str
+    task: str
     config: Path
     arguments: tuple[str, ...]
     folder: Path
@@ -155,27 +186,40 @@ class Trial(NamedTuple):
 
 def _name(settings: Settings) -> str:
     """Settings as the name of a folder."""
-    text = ",".join(f"{key}={value}" for key, value in settings).replace('"', "")
+    text = ",".join(f"{key}={shown(key, value)}" for key, value in settings).replace('"', "")
     return re.sub(r"[^\w.,=+-]+", "-", text) or "all"
+
+
+def _tasks(study: StudyConfig, file: Path, arguments: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """The tasks by name, with what makes each."""
+    if study.tasks:
+        return study.tasks
+    ids = study.axes.get(_TASK) or (config.load(ExperimentConfig, file, arguments).env.id,)
+    return {str(env_id): {_TASK: env_id} for env_id in ids}
 
 
 def _trials(
     study: StudyConfig, path: Path, folder: Path, seeds: range, variants: Iterable[tuple[Settings, Settings]]
 ) -> list[Trial]:
     """Every method, with a value of the tuned key, on each task."""
-    shared = path.parent / study.config
     found = []
     for method, tuned in variants:
-        settings = (*_settings(study.overrides), *method, *tuned)
+        named = dict(method)
+        file = path.parent / (json.loads(named.pop(_CONFIG)) if study.config is None else study.config)
+        settings = (*_settings(study.overrides), *named.items(), *tuned)
         arguments = tuple(f"{key}={value}" for key, value in settings)
-        tasks = study.axes.get(_TASK) or (config.load(ExperimentConfig, shared, arguments).env.id,)
-        for env_id in map(str, tasks):
-            together = [seeds] if envs.is_functional(env_id) else [range(seed, seed + 1) for seed in seeds]
-            for some in together:
-                own = (f"{_TASK}={json.dumps(env_id)}", f"train.seed={some[0]}", f"train.seeds={len(some)}")
+        for task, keys in _tasks(study, file, arguments).items():
+            own = (*arguments, *(f"{key}={value}" for key, value in _settings(keys)))
+            try:
+                cfg = config.load(ExperimentConfig, file, own)
+            except config.ConfigError as error:
+                raise config.ConfigError(f"{path}: {error}") from None
+            at_once = envs.is_functional(cfg.env.id) or cfg.offline is not None
+            for some in [seeds] if at_once else [range(seed, seed + 1) for seed in seeds]:
                 last = f"seeds-{some[0]}-to-{some[-1]}" if len(some) > 1 else f"seed-{some[0]}"
-                where = folder / _name((*method, *tuned)) / env_id.replace("/", "-") / last
-                found.append(Trial(method, tuned, env_id, shared, (*arguments, *own), where))
+                where = folder / _name((*method, *tuned)) / task.replace("/", "-") / last
+                ours = (f"train.seed={some[0]}", f"train.seeds={len(some)}")
+                found.append(Trial(method, tuned, task, file, (*own, *ours), where))
     if len({trial.folder for trial in found}) < len(found):
         raise UserError(f"{path}: two values of an axis are equal, or differ in punctuation alone")
     return found

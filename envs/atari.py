@@ -75,8 +75,9 @@ class AtariEnv:
         """First observations; the seed fixes everything that follows."""
         frames: np.ndarray
         frames, info = self._env.reset(seed=seed)
-        self._resetting[:] = False
-        self._episode_return[:] = 0
+        # New arrays: the last timestep holds the old ones.
+        self._resetting = np.zeros_like(self._resetting)
+        self._episode_return = np.zeros_like(self._episode_return)
         self._lives = np.array(info["lives"])
         self._obs = np.moveaxis(frames, 1, -1)
         return self._obs

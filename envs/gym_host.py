@@ -42,8 +42,9 @@ class GymEnv:
     def reset(self, seed: int) -> np.ndarray:
         """First observations; the seed fixes everything that follows."""
         obs, _ = self._env.reset(seed=seed)
-        self._resetting[:] = False
-        self._episode_return[:] = 0
+        # New arrays: the last timestep holds the old ones.
+        self._resetting = np.zeros_like(self._resetting)
+        self._episode_return = np.zeros_like(self._episode_return)
         return obs.astype(self.spec.obs_dtype)
 
     def step(self, action: np.ndarray) -> Timestep:
@@ -81,6 +82,16 @@ class GymEnv:
             return action + space.start
         # In this form -1 and 1 give the bounds exactly.
         return (space.low * (1 - action) + space.high * (1 + action)) / 2
+
+    def simulator_state(self) -> dict[str, np.ndarray]:
+        """Where each copy's simulator stands, by MuJoCo's names, f64[E, ...]; {} where there is no simulator.
+
+        Positions `qpos` and velocities `qvel`, from which gymnasium's `set_state` goes on.
+        """
+        copies = [copy.unwrapped for copy in getattr(self._env, "envs", ())]
+        if not copies or not all(hasattr(getattr(copy, "data", None), "qpos") for copy in copies):
+            return {}
+        return {name: np.stack([getattr(copy.data, name) for copy in copies]) for name in ("qpos", "qvel")}
 
     def render(self) -> np.ndarray:
         """A picture [H, W, 3] u8 of the first copy.
@@ -163,6 +174,8 @@ def make_gym(name: str, num_envs: int) -> GymEnv:
             # Left alone, MuJoCo appends its warnings to a file in whatever folder the user is in.
             mujoco.set_mju_user_warning(_log_of_mujoco)
         env = gymnasium.make_vec(name, num_envs=num_envs, vectorization_mode="sync", render_mode="rgb_array")
+        if isinstance(env.single_observation_space, gymnasium.spaces.Dict):  # As dm_control's are.
+            env = gymnasium.wrappers.vector.FlattenObservation(env)
     except (gymnasium.error.Error, ImportError) as error:
         raise UnknownEnvironmentError(f"gymnasium cannot make it: {error}") from error
     try:

@@ -5,7 +5,7 @@ are tables of the same shape: two states, two actions, two outcomes.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import numpy as np
 from envs import tabular
 from envs.registry import unknown
 from envs.tabular import Table
-from valuelearn.types import FunctionalEnv
+from valuelearn.types import FunctionalEnv, Timestep
 
 _GEOMETRIC_TERMS = 64  # The rest of a geometric series of 1/2 is below float64's rounding.
 
@@ -129,3 +129,12 @@ def number(index: jax.Array | int, num_envs: int) -> FunctionalEnv:
     """
 
     return tabular.make(lambda: jax.tree.map(lambda x: jnp.asarray(x)[index], _ALL), 2, 2, num_envs)
+
+
+def signed(env: FunctionalEnv) -> FunctionalEnv:
+    """A probe whose action is one number, of which the sign alone counts: above 0 is action 1."""
+
+    def step(state: Any, action: jax.Array, key: jax.Array) -> tuple[Any, Timestep]:
+        return env.step(state, (action[:, 0] > 0).astype(jnp.int32), key)
+
+    return FunctionalEnv(env.spec._replace(num_actions=0, action_size=1), env.init, step)

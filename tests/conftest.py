@@ -1,5 +1,7 @@
 """What every test module shares."""
 
+import gzip
+import io
 import warnings
 
 import hypothesis
@@ -48,3 +50,22 @@ def play_functional():
         return jax.tree.map(np.asarray, jax.jit(lambda: jax.lax.scan(one, env.init(init_key), keys)[1])())
 
     return play
+
+
+@pytest.fixture(scope="session")
+def replay_logs(tmp_path_factory):
+    """A folder with one checkpoint of noise as Atari's logged replays have them: 200 steps in 8 episodes."""
+    folder, random = tmp_path_factory.mktemp("logged") / "replay_logs", np.random.default_rng(0)
+    folder.mkdir()
+    columns = {
+        "$store$_observation": random.integers(1, 256, (200, 84, 84), np.uint8),
+        "$store$_action": random.integers(0, 3, 200, np.int32),
+        "$store$_reward": random.normal(size=200).astype(np.float32),
+        "$store$_terminal": (np.arange(1, 201) % 25 == 0).astype(np.uint8),
+        "add_count": np.array(200),
+    }
+    for name, array in columns.items():
+        out = io.BytesIO()
+        np.save(out, array, allow_pickle=False)
+        (folder / f"{name}_ckpt.0.gz").write_bytes(gzip.compress(out.getvalue(), 1))
+    return folder

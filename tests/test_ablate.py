@@ -58,10 +58,10 @@ def test_the_trials(tiny, tmp_path):
     assert len(found.methods()) == 4 and len(trials) == 4 * (1 + 2)
     first, second = trials[:2]
     assert first.folder == tmp_path / "out/trials/agent.head=mse,agent.gamma=0.9/probe-action/seeds-7-to-8"
-    assert second.folder.name == "seed-7" and second.env_id == "gym/CartPole-v1"
+    assert second.folder.name == "seed-7" and second.task == "gym/CartPole-v1"
     for trial, seeds in ((first, 2), (second, 1)):
         cfg = trial.load()
-        assert (cfg.train.seed, cfg.train.seeds, cfg.env.id) == (7, seeds, trial.env_id)
+        assert (cfg.train.seed, cfg.train.seeds, cfg.env.id) == (7, seeds, trial.task)
         assert (cfg.agent.gamma, cfg.train.env_frames) == (0.9, 4_000)
     c51 = found.methods()[2]
     assert dict(c51) == {"agent.head": '"c51"', "agent.gamma": "0.9"}
@@ -101,21 +101,35 @@ def test_a_mistake_is_told_before_anything_runs(tiny, tmp_path, argument, reason
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+def before_the_head(params):
+    """Parameters that all heads have alike."""
+    if "critics" in params:
+        *hidden, _ = sorted(params["critics"]["params"].items())
+        return dict(hidden)
+    return {k: v for k, v in params["params"].items() if "Torso" in k}
+
+
+OF_HEADS = [path for path in sorted(STUDIES.glob("*.yaml")) if "agent.head" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", OF_HEADS, ids=lambda path: path.stem)
 def test_heads_of_a_shipped_study_start_equal(path, tmp_path):
     """With the same torso, and with the value zero everywhere."""
     trials = study.trials(load(path), path, tmp_path, {})
     torsos = []
-    for trial in [trial for trial in trials if trial.env_id == trials[0].env_id]:
+    for trial in [trial for trial in trials if trial.task == trials[0].task]:
         cfg = trial.load()
         spec = cfg.env.make(num_envs=1).spec
         agent = experiment.make_algorithm(cfg, spec).agent
         obs = jax.random.bernoulli(jax.random.key(0), shape=(1, *spec.obs_shape)).astype(spec.obs_dtype)
-        params = jax.jit(agent.init)(jax.random.key(1), obs).params
-        head = cfg.agent.head_options.make(cfg.agent.head)
-        out = cfg.agent.network.make(spec.num_actions, head).apply(params, obs)
-        np.testing.assert_allclose(head.value(out), 0, atol=1e-5)
-        torsos.append({k: v for k, v in params["params"].items() if "Torso" in k})
+        state = jax.jit(agent.init)(jax.random.key(1), obs)
+        if agent.value is not None:
+            value = agent.value(state, obs)
+        else:
+            head = cfg.agent.head_options.make(cfg.agent.head)
+            value = head.value(cfg.agent.network.make(spec.num_actions, head).apply(state.params, obs))
+        np.testing.assert_allclose(value, 0, atol=1e-5)
+        torsos.append(before_the_head(state.params))
     assert len(torsos) >= 2 and jax.tree.leaves(torsos[0])
     for torso in torsos[1:]:
         jax.tree.map(np.testing.assert_array_equal, torsos[0], torso)
@@ -259,3 +273,44 @@ def test_the_best_of_a_grid():
     }.items():
         both += [s._replace(tuned=(("k", value),)) for s in table({"a": returns}, ["x", "y"])]
     assert scores.best(both) == {(("m", '"a"'),): (("k", "2"),)}
+
+
+def test_whole_configs_on_named_tasks(tmp_path):
+    """Methods are configs, tasks differ in several keys; a dataset's seeds run at once."""
+    offline = CARTPOLE.parent.parent / "offline"
+    path = tmp_path / "offline.yaml"
+    path.write_text(f"""
+title: Agents on a dataset
+overrides: {{offline.updates: 10}}
+axes: {{config: [{offline}/bc.yaml, {offline}/iql.yaml]}}
+tasks:
+  near: {{env.id: mujoco/Hopper-v5, offline.dataset: near.hdf5}}
+  far: {{env.id: mujoco/HalfCheetah-v5, offline.dataset: far.hdf5}}
+baseline: {{config: {offline}/bc.yaml}}
+seeds: 3
+""")
+    found = load(path)
+    trials = study.trials(found, path, tmp_path / "out", {})
+    assert [trial.folder.relative_to(tmp_path / "out/trials") for trial in trials] == [
+        Path(f"config={name}/{task}/seeds-0-to-2") for name in ("bc", "iql") for task in ("near", "far")
+    ]
+    last = trials[-1].load()
+    assert (last.agent.name, last.env.id, last.offline.dataset) == (
+        "iql",
+        "mujoco/HalfCheetah-v5",
+        "far.hdf5",
+    )
+    assert last.offline.updates == 10 and scores.name(trials[-1].method) == "iql"
+    assert found.baseline_of(trials[-1].method) == trials[0].method
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("config=null", "a config for all trials, or an axis of them, is wanted"),
+        ("tasks={one: {env.id: probe/action}}", "they are named here or by env.id, not both"),
+    ],
+)
+def test_studies_that_do_not_say_what_is_compared(tiny, change, sentence):
+    with pytest.raises(UserError, match=sentence):
+        load(tiny, change)

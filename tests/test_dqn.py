@@ -87,7 +87,7 @@ def scalar_target(online, target, at, action, reward, next_at, discount, double,
 def test_scalar_targets(double, soft):
     algorithm, state = build(head="mse", double=double, munchausen=soft)
     sample, at, next_at = batch(weight=np.linspace(0.1, 1, BATCH))
-    _, action, reward, discount, _ = sample.transition
+    _, action, reward, discount, *_ = sample.transition
     online, target = (outputs(p)[..., 0] for p in (state.params, state.target_params))
     columns = zip(at, np.asarray(action), reward, next_at, discount, strict=True)
     want = np.array([scalar_target(online, target, *row, double, soft) for row in columns])
@@ -124,7 +124,7 @@ def categorical_projection(returns, probabilities, atoms):
 def test_c51_projects_the_greedy_actions_law(double):
     algorithm, state = build(head="c51", double=double)
     sample, at, next_at = batch()
-    _, action, reward, discount, _ = sample.transition
+    _, action, reward, discount, *_ = sample.transition
     online, target = outputs(state.params), outputs(state.target_params)
     atoms = np.linspace(-4, 4, 5)
     chooser = np.exp(log_softmax(online if double else target)) @ atoms

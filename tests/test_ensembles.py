@@ -13,7 +13,7 @@ MEMBERS, BATCH = 5, 3
 @pytest.fixture(scope="module")
 def critics():
     head = heads.make("c51", v_min=-2, v_max=2, num_bins=9)
-    one = networks.critic(head, hidden=(8,), init="lecun_normal", layer_norm=False, last_scale=1.0)
+    one = networks.vector(head.size, hidden=(8,), init="lecun_normal")
     return one, ensembles.ensemble(one, MEMBERS)
 
 

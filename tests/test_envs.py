@@ -1,5 +1,7 @@
 """Every kind of environment gives the transitions that happened, whatever its autoreset convention."""
 
+import typing
+
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -73,7 +75,7 @@ def row_of(*columns):
 def sampled(memory, state, batches=1):
     draw = jax.jit(memory.sample)
     for key in range(batches):
-        yield from zip(*map(np.asarray, draw(state, jax.random.key(key)).transition), strict=True)
+        yield from zip(*map(np.asarray, draw(state, jax.random.key(key)).transition[:5]), strict=True)
 
 
 def reference(first_action, actions):
@@ -113,6 +115,17 @@ def test_every_autoreset_mode_gives_the_same_transitions(vector, mode, first_act
         assert {(row[3], row[5]) for row in want} == {(1, False), (0, True), (1, True)}
         assert {row_of(*row[:3], np.float32(0.5) * row[3], row[4]) for row in want} <= drawn
         assert step.valid.all() == (mode is not AutoresetMode.NEXT_STEP)
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_a_reset_does_not_change_what_was_answered_before(mode):
+    env = GymEnv(SyncVectorEnv([lambda: Counter(0)] * 2, autoreset_mode=mode))
+    env.reset(0)
+    answered = [env.step(np.zeros(2, np.int32)) for _ in range(8)]
+    kept = jax.tree.map(np.copy, answered)
+    assert any(step.last.any() for step in kept)
+    env.reset(1)
+    jax.tree.map(np.testing.assert_array_equal, answered, kept)
 
 
 @pytest.mark.parametrize("which", ["observation_space", "action_space"])
@@ -266,3 +279,40 @@ def test_unbounded_actions_are_refused():
     env.action_space = gymnasium.spaces.Box(-np.inf, 1.0, (2,))
     with pytest.raises(envs.UnknownEnvironmentError, match="finite bounds, is wanted"):
         GymEnv(SyncVectorEnv([lambda: env]))
+
+
+class Parts(gymnasium.Env):
+    """Observations in parts, as dm_control's; the second part counts steps."""
+
+    metadata: typing.ClassVar = {"render_modes": ["rgb_array"]}
+    render_mode = None
+
+    observation_space = gymnasium.spaces.Dict(
+        {"place": gymnasium.spaces.Box(-1, 1, (2,)), "speed": gymnasium.spaces.Box(-9, 9, ())}
+    )
+    action_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._observed(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self._observed(), 1.0, False, self.steps == 3, {}
+
+    def _observed(self):
+        return {"place": np.array([0.5, -0.5], np.float32), "speed": np.array(self.steps, np.float32)}
+
+
+def test_observations_in_parts_are_laid_side_by_side():
+    gymnasium.register("Parts-v0", entry_point=lambda render_mode: Parts())
+    try:
+        env = envs.make("gym/Parts-v0", num_envs=2)
+        assert env.spec.obs_shape == (3,)
+        np.testing.assert_array_equal(env.reset(0), 2 * [[0.5, -0.5, 0.0]])
+        steps = [env.step(np.zeros((2, 1), np.float32)) for _ in range(3)]
+        assert [step.next_obs[1, 2] for step in steps] == [1, 2, 3] and steps[2].last.all()
+        env.close()
+    finally:
+        del gymnasium.registry["Parts-v0"]

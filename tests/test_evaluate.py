@@ -7,6 +7,7 @@ import pytest
 
 from envs import probes
 from valuelearn import evaluate
+from valuelearn.evaluate import Policy
 from valuelearn.types import Agent, EnvSpec, LearnerState, Timestep
 
 LEARNER = LearnerState(jnp.int32(1), None, None, jax.random.key(0), jnp.int32(0))
@@ -23,13 +24,13 @@ AGENT = Agent(init=None, act=None, update=None, greedy=always)
 @pytest.mark.parametrize(("action", "expected"), [(0, -1.0), (1, 1.0)])
 def test_the_policy_is_the_learners(action, expected):
     learner = LEARNER._replace(params=jnp.int32(action))
-    found = evaluate.functional_returns(AGENT, probes.make("action", 8), learner, 0.0, jax.random.key(0))
+    found = evaluate.functional_returns(AGENT, probes.make("action", 8), learner, Policy(), jax.random.key(0))
     np.testing.assert_array_equal(found.undiscounted, np.full(8, expected))
 
 
 def test_epsilon_is_the_share_of_random_actions():
     env = probes.make("action", 4096)
-    found = evaluate.functional_returns(AGENT, env, LEARNER, 0.5, jax.random.key(0)).undiscounted
+    found = evaluate.functional_returns(AGENT, env, LEARNER, Policy(0.5), jax.random.key(0)).undiscounted
     # A quarter take the other action: mean 1/2, four standard errors of 0.0135.
     assert abs(found.mean() - 0.5) < 0.054
 
@@ -37,7 +38,7 @@ def test_epsilon_is_the_share_of_random_actions():
 def test_each_copy_plays_one_whole_episode():
     """Undiscounted, an episode of the geometric probe returns its length: 2 on average, deviation 1.41."""
     env = probes.make("geometric", 4096)
-    found = evaluate.functional_returns(AGENT, env, LEARNER, 0.0, jax.random.key(0), gamma=0.5)
+    found = evaluate.functional_returns(AGENT, env, LEARNER, Policy(), jax.random.key(0), gamma=0.5)
     lengths = found.undiscounted
     assert lengths.min() == 1 and abs(lengths.mean() - 2) < 4 * 2**0.5 / 64
     np.testing.assert_allclose(found.discounted, 2 - 2 * 0.5**lengths, rtol=1e-6)
@@ -64,7 +65,7 @@ class Host:
 @pytest.mark.parametrize(("episodes", "returns"), [(1, [1]), (3, [1, 2, 3]), (7, [1, 1, 1, 2, 2, 3, 3])])
 def test_short_episodes_are_not_counted_more_often(episodes, returns):
     seen = []
-    found = evaluate.host_returns(AGENT, Host(), LEARNER, 0.0, 0, episodes, 0.5, on_step=seen.append)
+    found = evaluate.host_returns(AGENT, Host(), LEARNER, Policy(), 0, episodes, 0.5, on_step=seen.append)
     assert sorted(found.undiscounted) == returns
     np.testing.assert_allclose(found.discounted, 2 - 2 * 0.5**found.undiscounted)
     assert len(seen) == max(3 * returns.count(3), 2 * returns.count(2), returns.count(1))

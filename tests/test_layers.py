@@ -23,9 +23,9 @@ KEPT_IN = {
 }
 # Each may import those before it, never those after. `heads` needs the type that `backups` names.
 LAYERS = (
-    "errors", "types", "stocks", "policies", "supports", "doctor", "projections", "backups", "heads",
-    "ensembles", "objectives", "dp", "networks", "replay", "loop", "evaluate", "config", "checkpoint",
-    "signals", "logs", "progress", "stats", "plots",
+    "errors", "types", "stocks", "moments", "policies", "supports", "doctor", "projections", "backups",
+    "heads", "ensembles", "objectives", "dp", "networks", "replay", "return_scale", "loop", "evaluate",
+    "config", "checkpoint", "signals", "logs", "progress", "stats", "plots",
     "cli",
 )  # fmt: skip
 

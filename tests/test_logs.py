@@ -7,7 +7,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from agents.curves import _REFERENCE
+from agents import curves
 from valuelearn import logs, plots
 from valuelearn.logs import METRICS, Offsets, RunFolder, RunFolderError, read_metrics
 from valuelearn.progress import Progress
@@ -54,7 +54,7 @@ def test_metrics_survive_a_round_trip(run):
     assert "nan" not in text
     assert list(csv.reader(text.splitlines()))[1] == ["0", "10.0", "3.0", "2.0", repr(1 / 3), *[""] * 8]
     (sitting,) = json.loads((folder / "versions.json").read_text())
-    assert sitting.keys() > {"from_env_frames", "command", "jax", "git", "device"}
+    assert sitting.keys() > {"from", "command", "jax", "git", "device"}
     assert (folder / "config.yaml").read_text() == "train: {}\n"
 
 
@@ -78,7 +78,7 @@ def test_a_broken_table_is_refused(tmp_path, text, sentence):
     if sentence is None:
         assert not len(read_metrics(tmp_path)["seed"])
         with pytest.raises(RunFolderError, match="no row has been written yet"):
-            plots.curves([tmp_path], tmp_path / "x.png", "")
+            plots.curves([("x", [tmp_path])], tmp_path / "x.png", "")
         return
     with pytest.raises(RunFolderError) as error:
         read_metrics(tmp_path)
@@ -98,6 +98,9 @@ def test_per_million_frames():
     ]  # fmt: skip
     metrics = {name: np.array([values[name] for values in rows]) for name in rows[0]}
     assert logs.per_million_frames(metrics) == {1: (10 + 3 * 20 + 4 * 5) / 8, 2: 8.0}
+    # What ended in the rows whose middle lies there, of either seed.
+    assert logs.training_return(metrics, 0.5e6, 1.6e6) == (3 * 20 + 4 * 5 + 2 * 7 + 2 * 9) / 11
+    assert np.isnan(logs.training_return(metrics, 2e6, 3e6))
     assert logs.per_million_frames({name: column[:0] for name, column in metrics.items()}) == {}
 
 
@@ -143,15 +146,15 @@ def test_a_table_goes_on_from_where_the_run_was_saved(run):
     first.metrics(row(0, 20.0))
     first.metrics(row(0, 30.0))
     first.close()
-    second = RunFolder(path, ["second"], Offsets(*sizes, env_frames=10))
+    second = RunFolder(path, ["second"], Offsets(*sizes, come=10))
     second.metrics(row(0, 20.0, loss=9.0))
     second.close()
     found = read_metrics(path)
     assert found["env_frames"].tolist() == [10.0, 20.0] and found["loss"].tolist() == [0.1, 9.0]
     sittings = json.loads((path / "versions.json").read_text())
-    assert [(s["command"], s["from_env_frames"]) for s in sittings] == [(["first"], 0), (["second"], 10)]
+    assert [(s["command"], s["from"]) for s in sittings] == [(["first"], 0), (["second"], 10)]
     with pytest.raises(RunFolderError, match=r"metrics.csv: it has \d+ bytes, and had 10000"):
-        RunFolder(path, [], Offsets(10_000, 0, env_frames=10))
+        RunFolder(path, [], Offsets(10_000, 0, come=10))
 
 
 def test_no_git_is_no_reason_to_fail(monkeypatch):
@@ -167,23 +170,18 @@ def test_curves(run, tmp_path):
         for seed in (0, 1)
     ]
     cut_off = rows[:-1]  # The second seed lacks its last row.
-    reference = ("published", plots.read_reference(_REFERENCE, "breakout", "dqn_adam_mse"))
+    reference = curves.published("atari/breakout", "dqn_adam_mse")
     for name, kinds, published in (
         ("a", rows, None),
         ("b", cut_off, reference),
         ("c", [row(0, 9.0)], reference),
     ):
-        plots.curves([run(*kinds, name=name)], tmp_path / f"{name}.png", "title", published)
+        plots.curves([(name, [run(*kinds, name=name)])], tmp_path / f"{name}.png", "title", published)
         assert imageio.imread(tmp_path / f"{name}.png").shape == (630, 1050, 4)
-
-
-def test_the_published_curve():
-    curve = plots.read_reference(_REFERENCE, "breakout", "dqn_adam_mse")
-    np.testing.assert_array_equal(curve.frames[:3], [1e6, 2e6, 3e6])
-    assert len(curve.frames) == 199
-    np.testing.assert_array_equal(curve.mean[:3], [1.791, 6.519, 15.229])
-    assert (curve.low <= curve.mean).all() and (curve.mean <= curve.high).all()
-    assert plots.read_reference(_REFERENCE, "no_game", "dqn_adam_mse") is None
+    # Runs of one curve, the last of which has come less far and was saved between two rows.
+    one, two = run(*rows, name="one"), run(row(2, 3e5, 4, 1.0), row(2, 3.3e5, 4, 2.0), name="two")
+    plots.curves([("both", [one, two]), ("one", [one])], tmp_path / "d.png", "title", reference)
+    assert imageio.imread(tmp_path / "d.png").shape == (630, 1050, 4)
 
 
 @pytest.mark.parametrize("name", ["x.foo", "nowhere/x.png"])

@@ -1,6 +1,7 @@
 """Both training loops: exact counts, metrics that can be recounted, one compilation per phase."""
 
 import functools
+import time
 
 import jax
 import jax.numpy as jnp
@@ -177,6 +178,27 @@ def test_a_host_environment_that_waits_to_reset():
     assert sum(c.metrics["episodes"].item() for c in chunks) == len(ended)
     total = sum(c.metrics["episodes"].item() * c.metrics["episode_return"].item() for c in chunks)
     np.testing.assert_allclose(total, ended.sum(), rtol=1e-6)
+
+
+def test_a_host_environment_is_stepped_during_the_updates():
+    built, env, times = algorithm("dqn", TOTAL, COLLECT), Host(waits=False), []
+
+    def timed_step(action, step=env.step):
+        times.append(time.perf_counter())
+        return step(action)
+
+    def slow(learner, sample):
+        square = jnp.full((64, 64), 1 / 64) + learner.updates  # Some 0.2 s.
+        wasted = jax.lax.fori_loop(0, 10_000, lambda _, x: jnp.sin(x @ square), square)
+        learner, metrics, priority = built.agent.update(learner, sample)
+        return learner, metrics | {"wasted": wasted.sum()}, priority
+
+    env.step = timed_step
+    schedule = Schedule(48, built.warmup_steps, COLLECT, built.updates_per_iteration, 48)
+    list(loop.train_host(built.agent._replace(update=slow), env, built.memory, schedule, 0))
+    after_last_step = time.perf_counter() - times[-1]
+    between_last_steps = times[-1] - times[-1 - COLLECT]  # Those of two iterations.
+    assert after_last_step > 0.2 * between_last_steps
 
 
 @pytest.mark.parametrize("kind", ["functional", "host"])

@@ -53,7 +53,7 @@ FILES = {
     "head_typo": ("agent:\n  head: hl_gaus", "line 2: agent.head is \"hl_gaus\"; did you mean 'hl_gauss'?"),
     "agent_name": (
         "agent:\n  name: qlearner",
-        'line 2: agent.name is "qlearner"; one of dqn, stock_dqn, pqn, sac is wanted',
+        'line 2: agent.name is "qlearner"; one of dqn, stock_dqn, pqn, sac, td3, bc, iql is wanted',
     ),
     "other_agents_key": (
         "agent:\n  name: pqn\n  replay: {}",

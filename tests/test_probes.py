@@ -68,8 +68,8 @@ PAIRS = [pair for pair in itertools.product(SETTINGS, heads.NAMES) if configured
 
 
 def test_every_agent_is_here():
-    # These probes have discrete actions; those of continuous ones are in test_sac.
-    assert set(SETTINGS) | {"sac"} == set(experiment.AGENTS)
+    # Those of continuous actions are in test_continuous_probes.
+    assert set(SETTINGS) | {"sac", "td3", "bc", "iql"} == set(experiment.AGENTS)
     assert len(PAIRS) == 2 * len(heads.NAMES) + 5  # Parallel Q-learning takes heads for the mean alone.
 
 

@@ -109,7 +109,7 @@ def test_samples_are_the_transitions_that_happened(waits_to_reset, stack, n_step
                 if (found := stream.expected(env, index, n_step)) is not None:
                     known[float(np.asarray(found[0]).reshape(2, -1)[0, -1])] = found
         drawn = set()
-        for obs, action, reward, discount, next_obs in zip(*map(np.asarray, batch), strict=True):
+        for obs, action, reward, discount, next_obs in zip(*map(np.asarray, batch[:5]), strict=True):
             drawn.add(newest := float(obs.reshape(2, -1)[0, -1]))
             want = known[newest]
             np.testing.assert_array_equal(obs, want[0])

@@ -48,7 +48,8 @@ def finished(folder, seeds, **changes):
                 rising = top * (1 - np.exp(-frames / 3e4)) + 0.3 * chance.normal()
                 returns = {"episode_return": rising if episodes else float("nan")}
                 run.metrics({"seed": seed, "env_frames": frames} | values | returns)
-        run.timing({"env_frames": 1e5, "wall_seconds": 50, "frames_per_second": 2e3, "compile_seconds": 10})
+        rates = {"frames_per_second": 2e3, "updates_per_second": 400}
+        run.timing({"env_frames": 1e5, "updates": 2e4, "wall_seconds": 50, "compile_seconds": 10, **rates})
         run.close()
         (trial.folder / "curve.png").touch()
     return folder

@@ -8,11 +8,11 @@ import pytest
 
 from agents import curves
 from agents.experiment import ExperimentConfig
-from benchmarks import reproduce
-from valuelearn import cli, config, logs
-from valuelearn.plots import Published
+from benchmarks import reproduce, reproduce_atari, reproduce_robots
+from valuelearn import cli, config, logs, plots
 
 COMMAND = ("reproduce", "atari/breakout", "--agent", "dqn_mse", "--million-frames", "3")
+ROBOT = ("reproduce", "mujoco/Hopper-v5", "--agent", "sac", "--steps", "100_000")
 
 
 @pytest.fixture
@@ -29,47 +29,114 @@ def call(monkeypatch, capsys):
     return call
 
 
-def finished(folder, *per_million, seed=0):
-    """A finished run of the command's, with these training returns in its million frames."""
-    path = reproduce._CONFIGS / "dqn_mse.yaml"
-    arguments = ["env.id=atari/breakout", "train.env_frames=3_000_000", f"train.seed={seed}"]
-    logs.make_folder(folder, config.dump(config.load(ExperimentConfig, path, arguments)))
+def finished(folder, kind, returns, *arguments, every_frames=1_000_000, seed=0):
+    """A finished run of that config, with these training returns in its rows."""
+    frames = f"train.env_frames={len(returns) * every_frames}"
+    wanted = config.load(
+        ExperimentConfig, reproduce._CONFIGS / kind, [frames, f"train.seed={seed}", *arguments]
+    )
+    logs.make_folder(folder, config.dump(wanted))
     run = logs.RunFolder(folder, [])
-    for million, episode_return in enumerate(per_million, 1):
-        frames = million * 1e6
-        counts = {"updates": 1, "episodes": 5, "episode_return": episode_return}
-        run.metrics({"seed": seed, "env_frames": frames, **counts})
+    for index, episode_return in enumerate(returns, 1):
+        counts = {"updates": 1, "episodes": 5, "episode_return": float(episode_return)}
+        run.metrics({"seed": seed, "env_frames": float(index * every_frames), **counts})
     run.close()
     (folder / "curve.png").touch()
     return folder
 
 
+def breakout(folder, *per_million, seed=0):
+    return finished(folder, "atari/dqn_mse.yaml", per_million, "env.id=atari/breakout", seed=seed)
+
+
+def hopper(folder, seed, *returns, kind="mujoco/sac.yaml"):
+    """A run of 100,000 steps with these returns at its 50,000th and its last."""
+    rows = np.zeros(20)
+    rows[[9, 10, 19]] = returns  # One row to either side of the 50,000th.
+    arguments = ("env.id=mujoco/Hopper-v5", "train.cpu_threads=1")
+    return finished(folder / f"seed_{seed}", kind, rows, *arguments, every_frames=5_000, seed=seed)
+
+
 def test_the_range_is_widened_by_a_share_of_the_mean():
-    published = Published(np.array([1e6, 2e6, 3e6]), *np.array([[1.0, -10, 4], [0.5, -11, 3], [2, -9, 5]]))
-    found = reproduce.compare({1: 99.0, 2: -13.5, 3: 5.9, 4: 0.0}, published, 0.2)
+    columns = np.array([[5e5, 1.5e6, 2.5e6], [1, -10, 4], [0.5, -11, 3], [2, -9, 5]])
+    published = plots.Published("", *columns)
+    found = reproduce_atari.compare({1: 99.0, 2: -13.5, 3: 5.9, 4: 0.0}, published, 0.2)
     assert [row.million for row in found] == [1, 2, 3]  # The fourth is not published.
     assert [row.judged for row in found] == [False, True, True]
     assert [row.outside for row in found[1:]] == [0.5, pytest.approx(0.1)]  # -11 - 2 and 5 + 0.8.
-    inside = reproduce.compare({2: -12.9, 3: 2.3}, published, 0.2)
+    inside = reproduce_atari.compare({2: -12.9, 3: 2.3}, published, 0.2)
     assert [row.outside for row in inside] == [0, 0]
 
 
+def test_what_a_robot_is_judged_by():
+    steps = np.arange(0, 210_000, 10_000.0)
+    published = plots.Published("", steps, steps, steps - 7_000, steps + 7_000)
+    rows = np.arange(5_000, 155_000, 5_000.0)
+    half = {"seed": 0 * rows, "env_frames": rows, "episodes": rows / 5_000, "episode_return": rows - 10_000}
+    whole = half | {"seed": 0 * rows + 1, "episodes": 1 + 0 * rows, "episode_return": 1.0 * rows}
+    found = reproduce_robots.compare([half, whole], published, 150_000)
+    assert [(row.step, row.mean, row.std) for row in found] == [
+        (50_000, 50_000, 7_000),
+        (100_000, 100_000, 7_000),
+        (150_000, 150_000, 7_000),
+    ]
+    # Seeds count alike; a seed's rows to either side count by their episodes, and at the end there is one.
+    sides = (10 * 40_000 + 11 * 45_000) / 21
+    assert found[0].ours == pytest.approx((sides + 52_500) / 2)
+    assert found[2].ours == (140_000 + 150_000) / 2
+    assert [row.good for row in reproduce_robots.compare([half], published, 150_000)] == [False] * 3
+    half["episodes"] = 0 * rows
+    assert not any(row.good for row in reproduce_robots.compare([half, whole], published, 150_000))
+
+
 def test_every_published_curve_has_a_config_that_reproduces_it():
-    with curves._REFERENCE.open() as file:
+    with (curves._REFERENCE / "atari_dopamine.csv").open() as file:
         games = {row["game"] for row in csv.DictReader(file)}
     from ale_py import roms
 
     ids = [f"atari/{rom}" for rom in roms.get_all_rom_ids() if rom.replace("_", "") in games]
     assert len(games) == len(ids) == 60
-    for name, agent in reproduce.AGENTS.items():
-        config.load(ExperimentConfig, reproduce._CONFIGS / agent.config, ["env.id=atari/pong"])
+    for name in reproduce.AGENTS["atari"]:
         for env_id in ids:
-            assert len(reproduce.published_of(env_id, name).frames) == 199
+            assert len(reproduce.target(env_id, name).curve.frames) == 199
+        config.load(ExperimentConfig, reproduce.target(env_id, name).config, ["env.id=atari/pong"])
+    for robot in ("Ant", "HalfCheetah", "Hopper", "Humanoid", "Walker2d"):
+        found = reproduce.target(f"mujoco/{robot}-v5", "sac")
+        assert len(found.curve.frames) == 320 and f"{robot}-v2 (older physics)" in found.curve.label
+        config.load(ExperimentConfig, found.config, [f"env.id={found.env_id}"])
+
+
+def test_the_published_curve():
+    game = curves.published("atari/breakout", "dqn_adam_mse")
+    np.testing.assert_array_equal(game.frames[:3], [5e5, 1.5e6, 2.5e6])
+    np.testing.assert_array_equal(game.mean[:3], [1.791, 6.519, 15.229])
+    assert (game.low <= game.mean).all() and (game.mean <= game.high).all()
+    robot = curves.published("mujoco/Hopper-v5", "sac")
+    np.testing.assert_array_equal(robot.frames[:3], [0, 1e4, 2e4])
+    np.testing.assert_allclose([robot.mean[1], robot.low[1], robot.high[1]], [36.794, 31.887, 41.701])
+    for env_id in ("atari/no_game", "mujoco/Pusher-v5", "classic/pendulum"):
+        assert curves.published(env_id, "sac") is None
+
+
+def test_what_a_run_is_drawn_beside(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(
+        plots, "curves", lambda groups, file, title, published: drawn.append((title, published))
+    )
+    robot, game = hopper(tmp_path, 0, 0, 0, 0), breakout(tmp_path / "game", 0.0)
+    recorded = finished(tmp_path / "recorded", "offline/iql.yaml", [0.0])  # Its clock counts updates.
+    for runs in ([robot], [game], [robot, game], [recorded]):
+        curves.plot(runs, tmp_path / "x.png")
+    titles, published = zip(*drawn, strict=True)
+    assert titles[:2] == ("mujoco/Hopper-v5; published: v2, with older physics", "atari/breakout")
+    assert titles[2] == "atari/breakout, mujoco/Hopper-v5" and titles[3].startswith("mujoco/")
+    assert "SAC" in published[0].label and "DQN (Adam, MSE)" in published[1].label
+    assert published[2:] == (None, None)
 
 
 def test_the_verdict(call, tmp_path):
     """Published at 2 and 3 million frames: 6.36 to 6.63 and 14.76 to 15.58."""
-    good = finished(tmp_path / "good", 0.0, 7.0, 15.0)
+    good = breakout(tmp_path / "good", 0.0, 7.0, 15.0)
     said = call(*COMMAND, "--run", good, code=0)
     assert "reproduced: 2 of 2" in said and "published range widened by 20%" in said
     assert (good / "reproduction.png").stat().st_size > 10_000
@@ -78,12 +145,58 @@ def test_the_verdict(call, tmp_path):
     assert "NOT reproduced: 1 of 2" in said and "0.30 outside" in said
 
 
+def test_the_verdict_on_a_robot(call, tmp_path):
+    """Published at 50,000 and 100,000 steps: 1,150.1 ± 621.1 and 2,337.2 ± 928.4."""
+    folder = tmp_path / "runs"
+    hopper(folder, 4, 500, 500, 1400)
+    # Runs that datasets are made from save more, and are the same runs.
+    hopper(folder, 5, 300, 900, 1430, kind="datasets/mujoco.yaml")
+    out = tmp_path / "new" / "results"
+    said = call(*ROBOT, "--seed", 4, "--seeds", 2, "--run", folder, "--out", out, code=0)
+    assert "50,000     550.00    1150.13     621.12  reached" in said
+    assert "reproduced: 2 of 2 judged points reach the published mean less one standard deviation" in said
+    assert (out / "Hopper-v5_sac.png").stat().st_size > 10_000
+    with (out / "Hopper-v5_sac.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 40 and rows[-1] == {
+        "seed": "5", "env_frames": "100000", "episodes": "5", "episode_return": "1430.000"
+    }  # fmt: skip
+    said = call(*ROBOT, "--seed", 4, "--seeds", 1, "--run", folder, code=1)
+    assert "NOT reproduced: 0 of 2" in said and "29.02 short" in said and "8.88 short" in said
+    assert (folder / "Hopper-v5_sac.csv").exists()
+
+
+def test_missing_runs_are_trained_and_unfinished_ones_taken_up(monkeypatch, tmp_path):
+    from agents import training
+
+    did = []
+    monkeypatch.setattr(training, "train", lambda cfg, folder, *_: did.append((folder.name, cfg.train.seed)))
+    monkeypatch.setattr(training, "resume", lambda folder, *_: did.append(folder.name))
+    hopper(tmp_path, 1, 0, 0, 0)
+    wanted = reproduce.target("mujoco/Hopper-v5", "sac")
+    runs = {seed: tmp_path / f"seed_{seed}" for seed in range(3)}
+    reproduce.train(wanted, 100_000, runs, [], print)
+    assert did == [("seed_0", 0), "seed_1", ("seed_2", 2)]
+
+
+def test_a_folder_with_another_run_is_refused_before_any_is_trained(call, tmp_path):
+    hopper(tmp_path, 1, 0, 0, 0, kind="mujoco/td3.yaml")
+    said = call(*ROBOT, "--run", tmp_path, code=2)
+    assert said.count("\n") == 1 and f"{tmp_path / 'seed_1'}: it holds another run" in said
+    assert not (tmp_path / "seed_0").exists()
+
+
 def test_what_cannot_be_compared(call, tmp_path):
-    other = finished(tmp_path / "other", 1.0, seed=1)
+    other = breakout(tmp_path / "other", 1.0, seed=1)
     for arguments, reason in (
         (("atari/breakot", "--agent", "iqn"), "atari/breakot: there is no published curve of it"),
         (("minatar/breakout", "--agent", "iqn"), "minatar/breakout: there is no published curve of it"),
         (("atari/pong", "--agent", "qr"), "--agent qr: did you mean 'qr_dqn'?"),
+        (("mujoco/Hopper-v5", "--agent", "iqn"), "--agent iqn: known here: sac"),
+        (("mujoco/Pusher-v5", "--agent", "sac"), "mujoco/Pusher-v5: there is no published curve of it"),
+        ((*COMMAND[1:], "--steps", 50_000), "--steps: Atari's games take --million-frames"),
+        ((*ROBOT[1:], "--tolerance", 0.1), "--tolerance: robots take --steps and --seeds"),
+        ((*ROBOT[1:], "--out", other / "config.yaml"), "config.yaml: cannot be made (File exists)"),
         ((*COMMAND[1:], "--run", other), "it holds another run; name another folder with --run"),
     ):
         said = call("reproduce", *arguments, code=2)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents import sac
-from agents.sac import SACConfig, soft_target
+from agents import critics, sac
+from agents.sac import SACConfig
 from valuelearn import ensembles, heads, loop, networks
 from valuelearn.config import Misfit
 from valuelearn.types import EnvSpec, FunctionalEnv, Timestep
@@ -21,7 +21,8 @@ GAMMA = 0.75
 
 def target(head, out, log_prob=-0.5, temperature=0.2, reward=1.0, discount=GAMMA, rule="lowest"):
     together = partial(ensembles.together, head, rule=rule)
-    return soft_target(head, together, out, *map(jnp.float32, (log_prob, temperature, reward, discount)))[0]
+    cost = temperature * log_prob
+    return critics.target(head, together, out, *map(jnp.float32, (cost, reward, discount)))[0]
 
 
 def encoded(head, value):
@@ -131,12 +132,17 @@ def test_the_best_action_is_found(name):
         {"num_critics": 5, "diversity": 1.0},
         {"num_critics": 3, "head": "qr", "dropped_quantiles": 2, "actor_rule": "mean"},
         {"target_rule": "mean", "network": {"hidden": (32,), "layer_norm": True}},
+        {"network": {"hidden": (32,), "critic_hidden": (32, 32), "blocks": "bro"}},
+        {"network": {"hidden": (32, 32), "blocks": "simba"}},
+        {"optimizer": {"name": "adamw", "learning_rate": 3e-3, "epsilon": 1e-8, "weight_decay": 1e-3}},
+        {"reward_scale": 0.5, "actor_optimizer": {"learning_rate": 1e-3, "epsilon": 1e-8}},
     ],
-    ids=["redq", "sac_n", "edac", "tqc", "layer_norm"],
+    ids=["redq", "sac_n", "edac", "tqc", "layer_norm", "bro", "simba", "weight_decay", "reward_scale"],
 )
 def test_settings_of_the_family(options):
     _, _, found = trained(constant(2), 3_000, **options)
-    wanted = (1 + GAMMA * found["temperature"] * found["entropy"]) / (1 - GAMMA)
+    reward = options.get("reward_scale", 1.0)
+    wanted = (reward + GAMMA * found["temperature"] * found["entropy"]) / (1 - GAMMA)
     assert found["value"] == pytest.approx(wanted, abs=0.1)
 
 
@@ -150,7 +156,7 @@ def test_critics_do_not_share_a_step():
         obs = jnp.ones((8, 1))
         state = algorithm.agent.init(jax.random.key(0), obs)
         same = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), state.params["critics"])
-        state = state._replace(params=state.params | {"critics": same}, target_params=same)
+        state = state._replace(params=state.params | {"critics": same}, target_params={"critics": same})
         memory = algorithm.memory.init()
         trajectory = loop.empty_trajectory(env.spec, 40)
         step = trajectory.step._replace(
@@ -176,9 +182,7 @@ def test_diverse_critics_are_less_alike(name):
     for diversity in (0.0, 3.0):
         options = {"head": name, "num_critics": 4, "diversity": diversity}
         _, learner, found = trained(env, 1_200, **options)
-        critic = networks.critic(
-            heads.make(name, **OPTIONS), hidden=(32,), init="fan_in_uniform", layer_norm=False, last_scale=1.0
-        )
+        critic = networks.vector(heads.make(name, **OPTIONS).size, hidden=(32,))
         value = heads.make(name, **OPTIONS).value
         slope = jax.vmap(
             jax.grad(lambda one, action, c=critic, v=value: v(c.apply(one, jnp.ones((1, 1)), action))[0], 1),

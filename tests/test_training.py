@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ import jax
 import numpy as np
 import pytest
 
+import envs
 from benchmarks.kill import differences
+from envs import datasets
 from valuelearn import cli, logs
 
 CONFIGS = Path(__file__).parent.parent / "agents" / "configs"
@@ -48,6 +51,21 @@ HOST_SAC = (
     "agent.replay={capacity: 2_000, warmup_steps: 64, batch_size: 16}",
     "train.env_frames=1280",
     "train.log_frames=128",
+)
+OFFLINE = (
+    CONFIGS / "offline" / "cql.yaml",
+    "env.id=gym/Pendulum-v1",
+    "agent.network={hidden: [16], normalize_obs: true}",
+    "agent.replay.batch_size=16",
+    "offline={updates: 100, log_updates: 10, checkpoint_updates: 40, episodes: 1}",
+    "train.seeds=2",
+)
+LOGGED = (
+    CONFIGS / "offline" / "atari_dqn.yaml",
+    "agent.network={torso: mlp, hidden: [4]}",
+    "agent.replay={capacity: 600, batch_size: 4, n_step: 3, priority_exponent: 0.6}",
+    "offline={updates: 100, log_updates: 10, checkpoint_updates: 40, episodes: 0}",
+    "train.seeds=2",
 )
 HOST_STOCK = (CONFIGS / "grid" / "stock_dqn_cliff.yaml", "env={id: gym/CartPole-v1, num_envs: 2}", *_STOCK)
 
@@ -97,6 +115,24 @@ def train(call, monkeypatch):
     return train
 
 
+@pytest.fixture
+def recorded(tmp_path):
+    """A dataset of random play."""
+    env = envs.make("gym/Pendulum-v1", num_envs=1)
+    obs, rows = env.reset(0), []
+    for index in range(300):
+        action = np.sin([[index]]).astype(np.float32)
+        step = env.step(action)
+        one = (obs, action, step.reward, step.discount, step.last, step.last, step.next_obs)
+        rows.append([column[0] for column in one])
+        obs = step.obs
+    env.close()
+    columns = [np.stack(column) for column in zip(*rows, strict=True)]
+    columns[5][-1] = True
+    datasets.save(datasets.Dataset(*columns), tmp_path / "recorded.hdf5")
+    return tmp_path / "recorded.hdf5"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_compiled_run_is_stopped_and_goes_on_as_the_same_run(train, call, tmp_path, number):
     train(COMPILED, tmp_path / "whole")
@@ -107,7 +143,7 @@ def test_a_compiled_run_is_stopped_and_goes_on_as_the_same_run(train, call, tmp_
     assert "the run goes on at frame 512\n" in said
     assert differences(tmp_path / "stopped", tmp_path / "whole") == 0
     sittings = json.loads((tmp_path / "stopped" / "versions.json").read_text())
-    assert [sitting["from_env_frames"] for sitting in sittings] == [0, 512]
+    assert [sitting["from"] for sitting in sittings] == [0, 512]
     wall = np.genfromtxt(tmp_path / "stopped" / "timing.csv", names=True, delimiter=",")["wall_seconds"]
     assert (np.diff(wall) > 0).all()
 
@@ -141,6 +177,33 @@ def test_a_host_run_goes_on_from_a_checkpoint_as_the_same_run(train, call, tmp_p
     # A row of metrics ends with the step that passes its mark.
     assert re.search(r"the run goes on at frame 5[12]\d\n", call("resume", tmp_path / "killed"))
     assert differences(tmp_path / "killed", tmp_path / "whole") == 0
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
+def test_a_run_on_a_dataset_goes_on_as_the_same_run(train, call, tmp_path, recorded, killed):
+    run = (*OFFLINE, f"offline.dataset={recorded}")
+    train(run, tmp_path / "whole")
+    said = train(run, tmp_path / "cut", stop_at=6)
+    assert f"saved at update 70; go on with: valuelearn resume {tmp_path / 'cut'}" in said
+    if killed:
+        shutil.rmtree(tmp_path / "cut" / "checkpoints" / "70")
+    assert f"the run goes on at update {40 if killed else 70}\n" in call("resume", tmp_path / "cut")
+    assert differences(tmp_path / "cut", tmp_path / "whole") == 0
+    found = logs.read_metrics(tmp_path / "cut")
+    assert (found["updates"][::2] == np.arange(10, 101, 10)).all() and not found["env_frames"].any()
+    assert np.isfinite(found["episode_return"]).all()
+    assert (found["reward_min"] == datasets.load(recorded).reward.min()).all()
+
+
+@pytest.mark.parametrize("replay", ["true", "false"])
+def test_a_run_on_logged_replays_goes_on_with_its_priorities(train, call, tmp_path, replay_logs, replay):
+    """Those are saved even where no replay is: the frames themselves are read again."""
+    run = (*LOGGED, f"offline.dataset={replay_logs}", f"checkpoint.replay={replay}")
+    said = train(run, tmp_path / "whole")
+    assert f"there are 200 transitions of {replay_logs} to learn from\n" in said
+    train(run, tmp_path / "cut", stop_at=6)
+    assert "the run goes on at update 70\n" in call("resume", tmp_path / "cut")
+    assert differences(tmp_path / "cut", tmp_path / "whole") == 0
 
 
 def test_a_run_without_a_saved_replay(train, call, tmp_path):

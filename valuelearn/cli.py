@@ -1,5 +1,5 @@
 """The front door: `valuelearn train | resume | evaluate | plot | reproduce | ablate | report | solve |
-support`.
+support | dataset`.
 
 Everything heavy is imported inside the commands, so that `--help` answers at once.
 """
@@ -19,6 +19,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+dataset = typer.Typer(
+    help="Look at, check, convert, make and download recorded transitions.", no_args_is_help=True
+)
+app.add_typer(dataset, name="dataset")
+
+_Source = Annotated[
+    str, typer.Argument(metavar="PATH", help="A file, a folder of Minari's, or the name of a dataset.")
+]
+_Limit = Annotated[
+    int | None, typer.Option("--max-episode-steps", min=1, help="Time limit of a D4RL file that tells none.")
+]
 
 
 def _run_folder(config: Path, env_id: str, seed: int) -> Path:
@@ -76,14 +88,48 @@ def evaluate(
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Whole episodes to play with each seed.")] = 100,
     video: Annotated[Path | None, typer.Option(help="A .gif of one episode (atari/ and gym/).")] = None,
+    fitted: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATASET", help="Judge the policy by this dataset, too, by fitted Q evaluation."
+        ),
+    ] = None,
+    updates: Annotated[int, typer.Option(min=1, help="Updates of --fitted.")] = 50_000,
+    head: Annotated[str, typer.Option(help="The critics' head of --fitted.")] = "mse",
 ) -> None:
     """Play greedy episodes with a trained agent."""
     from agents import evaluation
     from valuelearn.config import placing
 
+    if fitted is not None:
+        _evaluate_fitted(run, overrides or [], episodes, fitted, updates, head)
+        return
     arguments = [f"evaluation.{text}" for text in _objective_names(overrides)]
     with placing(run / "config.yaml", arguments):
         evaluation.evaluate_run(run, episodes, video, typer.echo, arguments)
+
+
+def _evaluate_fitted(
+    run: Path, overrides: list[str], episodes: int, dataset: str, updates: int, head: str
+) -> None:
+    import pydantic
+
+    from agents import fitted
+    from valuelearn import heads
+    from valuelearn.config import placing
+    from valuelearn.errors import UserError, did_you_mean
+
+    if overrides:
+        raise UserError(f"argument {overrides[0]!r}: --fitted judges the greedy policy, and takes no values")
+    try:
+        config = fitted.FittedConfig.model_validate({"head": head})
+    except pydantic.ValidationError:
+        known = ", ".join(name for name in heads.NAMES if name != "iqn")
+        raise UserError(
+            f"--head {head}: {did_you_mean(head, heads.NAMES) or f'one of {known} is wanted'}"
+        ) from None
+    with placing(run / "config.yaml"):
+        fitted.evaluate(run, dataset, config, updates, episodes, typer.echo)
 
 
 @app.command()
@@ -100,21 +146,54 @@ def plot(
 
 @app.command()
 def reproduce(
-    env_id: Annotated[str, typer.Argument(help="An Atari game, such as atari/breakout.")],
-    agent: Annotated[str, typer.Option(help="dqn_mse, dqn_huber_rmsprop, c51, qr_dqn, iqn or rainbow.")],
-    million_frames: Annotated[int, typer.Option(min=2, max=199, help="How far to train.")] = 3,
+    context: typer.Context,
+    env_id: Annotated[str, typer.Argument(help="Such as atari/breakout or mujoco/Hopper-v5.")],
+    agent: Annotated[
+        str, typer.Option(help="dqn_mse, dqn_huber_rmsprop, c51, qr_dqn, iqn or rainbow; sac of robots.")
+    ],
+    million_frames: Annotated[int, typer.Option(min=2, max=199, help="Atari: how far to train.")] = 3,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Atari: room on each side, in published means.")
+    ] = 0.2,
+    steps: Annotated[
+        int, typer.Option(min=50_000, max=3_190_000, help="Robots: how far to train.")
+    ] = 300_000,
+    seeds: Annotated[int, typer.Option(min=1, help="Robots: how many runs, from --seed upwards.")] = 3,
+    out: Annotated[
+        Path | None, typer.Option(help="Robots: folder of the table and the picture; --run if not given.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Fixes every random number of the run.")] = 0,
-    tolerance: Annotated[float, typer.Option(min=0, help="Room on each side, in published means.")] = 0.2,
-    run: Annotated[Path | None, typer.Option(help="Folder of the run, taken up where it exists.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run or runs, taken up if there.")] = None,
 ) -> None:
-    """Train a published agent and compare the curves; exit code 1 where they differ."""
-    from benchmarks import reproduce
+    """Train a published agent and compare the curves; exit code 1 where ours does not hold."""
+    from benchmarks import reproduce_atari, reproduce_robots
 
-    name = f"reproduce-{agent}-{env_id.replace('/', '-')}-{million_frames}M-{seed}"
-    folder = run or Path("runs") / name
-    good = reproduce.reproduce(env_id, agent, million_frames, seed, tolerance, folder, sys.argv, typer.echo)
+    name = f"reproduce-{agent}-{env_id.replace('/', '-')}"
+    if env_id.startswith("mujoco/"):
+        _refuse_given(context, ("million_frames", "tolerance"), "robots take --steps and --seeds")
+        folder = run or Path("runs") / f"{name}-{steps}"
+        chosen = range(seed, seed + seeds)
+        good = reproduce_robots.reproduce(
+            env_id, agent, steps, chosen, folder, out or folder, sys.argv, typer.echo
+        )
+    else:
+        _refuse_given(context, ("steps", "seeds", "out"), "Atari's games take --million-frames and --seed")
+        folder = run or Path("runs") / f"{name}-{million_frames}M-{seed}"
+        good = reproduce_atari.reproduce(
+            env_id, agent, million_frames, seed, tolerance, folder, sys.argv, typer.echo
+        )
     typer.echo(f"wrote {folder}")
     raise typer.Exit(not good)
+
+
+def _refuse_given(context: typer.Context, names: tuple[str, ...], reason: str) -> None:
+    """Refuse options that have no meaning beside the others."""
+    from valuelearn.errors import UserError
+
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UserError(f"--{name.replace('_', '-')}: {reason}")
 
 
 @app.command()
@@ -182,6 +261,78 @@ def support(
         typer.echo(doctor.prescription(wanted, *reward_range, n_step))
     except ValueError as error:
         raise UserError(f"support: {error}") from None
+
+
+@dataset.command("info")
+def dataset_info(source: _Source, limit: _Limit = None) -> None:
+    """Print a dataset's card: rows, episodes, returns, scores, and what is odd about it."""
+    from envs.datasets import describe
+
+    describe.info(source, limit, typer.echo)
+
+
+@dataset.command("check")
+def dataset_check(
+    source: _Source,
+    env: Annotated[str | None, typer.Option(help="The environment that it shall be of.")] = None,
+    limit: _Limit = None,
+) -> None:
+    """Look for faults; exit code 2 where there is one."""
+    from envs.datasets import describe
+
+    describe.check(source, env, limit, typer.echo)
+
+
+@dataset.command("convert")
+def dataset_convert(
+    source: _Source,
+    out: Annotated[Path, typer.Argument(help="A new file, or for Minari a new folder such as mine-v0.")],
+    form: Annotated[str, typer.Option("--format", help="valuelearn, d4rl or minari.")] = "valuelearn",
+    limit: _Limit = None,
+) -> None:
+    """Write a dataset in another format."""
+    from envs.datasets import describe
+
+    describe.convert(source, out, form, limit, typer.echo)
+    typer.echo(f"wrote {out}")
+
+
+@dataset.command("make")
+def dataset_make(
+    source: Annotated[
+        Path, typer.Argument(help="A finished run, or a YAML file to train from first, into OUT/run.")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Values over the YAML file's.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the datasets.")] = Path("datasets"),
+    quality: Annotated[
+        list[str],
+        typer.Option(help="random, medium, medium-replay, medium-expert or expert; may be repeated."),
+    ] = ["medium"],  # noqa: B006  # As typer takes it.
+    rows: Annotated[int, typer.Option(min=1, help="Transitions of each policy.")] = 100_000,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes what is recorded.")] = 0,
+) -> None:
+    """Record datasets of an agent's own, by D4RL's protocol; killed half-way, the same command goes on."""
+    from agents import recorder
+    from valuelearn.config import placing
+
+    arguments = overrides or []
+    with placing(source, arguments):
+        run = recorder.trained(source, arguments, quality, out / "run", sys.argv, typer.echo)
+    with placing(run / "config.yaml"):
+        recorder.make(run, quality, rows, out, seed, typer.echo)
+
+
+@dataset.command("download")
+def dataset_download(
+    name: Annotated[str, typer.Argument(help="A dataset of D4RL's, such as halfcheetah-medium-v2.")],
+    into: Annotated[Path | None, typer.Option(help="Folder to keep it in; D4RL's own if not given.")] = None,
+) -> None:
+    """Download a published dataset, going on where an earlier try broke off."""
+    from envs.datasets import download
+
+    typer.echo(f"wrote {download.fetch(download.named(name), into or download.folder(), echo=typer.echo)}")
 
 
 def _keep_compiled_programs() -> None:

@@ -1,5 +1,6 @@
 """Playing whole episodes with a trained agent."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,28 +20,55 @@ class Returns(NamedTuple):
     stock: np.ndarray | None  # f32[episodes, K] carried at the beginning of each.
 
 
-def _policy(agent: Agent, epsilon: float, spec: EnvSpec) -> Callable:
-    def act(learner: LearnerState, obs: Array, key: jax.Array) -> jax.Array:
-        return epsilon_greedy(agent.greedy(learner, obs), epsilon, spec, key)
+class Policy(NamedTuple):
+    """How an agent is played."""
 
-    return act
+    epsilon: float = 0.0  # Share of uniform actions.
+    stochastic: bool = False  # Whether others are drawn as in training, not the best.
+
+
+@functools.lru_cache  # The same function again is not compiled again.
+def acting(
+    agent: Agent, policy: Policy, spec: EnvSpec
+) -> Callable[[LearnerState, Array, jax.Array], jax.Array]:
+    """Actions [E], [E, D] of learner, observations and key, compiled."""
+
+    def act(learner: LearnerState, obs: Array, key: jax.Array) -> jax.Array:
+        act_key, key = jax.random.split(key)
+        # Of training, what comes after any schedule.
+        trained = jnp.int32(np.iinfo(np.int32).max)
+        chosen = (
+            agent.act(learner, obs, act_key, trained) if policy.stochastic else agent.greedy(learner, obs)
+        )
+        return epsilon_greedy(chosen, policy.epsilon, spec, key)
+
+    return jax.jit(act)
+
+
+@functools.lru_cache
+def stepping(
+    agent: Agent, policy: Policy, spec: EnvSpec
+) -> Callable[[LearnerState, Array, jax.Array, int], jax.Array]:
+    """Actions of learner, observations, an episode's key and the number of the step: one call for each."""
+    act = acting(agent, policy, spec)
+    return jax.jit(lambda learner, obs, key, step: act(learner, obs, jax.random.fold_in(key, step)))
 
 
 def functional_returns(
     agent: Agent,
     env: FunctionalEnv,
     learner: LearnerState,
-    epsilon: float,
+    policy: Policy,
     key: jax.Array,
     gamma: float = 1.0,
 ) -> Returns:
     """Returns of the first episode of each copy."""
-    policy, spec = _policy(agent, epsilon, env.spec), env.spec
+    act, spec = acting(agent, policy, env.spec), env.spec
 
     def step(carry: tuple) -> tuple:
         state, obs, key, finished, factor, undiscounted, discounted = carry
         key, act_key, env_key = jax.random.split(key, 3)
-        state, timestep = env.step(state, policy(learner, obs, act_key), env_key)
+        state, timestep = env.step(state, act(learner, obs, act_key), env_key)
         undiscounted = jnp.where(timestep.last & ~finished, timestep.episode_return, undiscounted)
         over = finished.reshape(-1, *[1] * (timestep.reward.ndim - 1))
         discounted = jnp.where(over, discounted, discounted + factor * timestep.reward)
@@ -64,7 +92,7 @@ def host_returns(
     agent: Agent,
     env: HostEnv,
     learner: LearnerState,
-    epsilon: float,
+    policy: Policy,
     seed: int,
     episodes: int,
     gamma: float = 1.0,
@@ -76,7 +104,7 @@ def host_returns(
     so that short episodes are not counted more often. `on_step` sees the environment after each step.
     """
     spec = env.spec
-    act = jax.jit(_policy(agent, epsilon, spec))
+    act = stepping(agent, policy, spec)
     quota = np.full(spec.num_envs, episodes // spec.num_envs)
     quota[: episodes % spec.num_envs] += 1
     key = jax.random.key(seed)
@@ -85,9 +113,10 @@ def host_returns(
     factor = np.ones(spec.num_envs)
     discounted = np.zeros((spec.num_envs, spec.reward_size) if spec.reward_size else spec.num_envs)
     found: list[tuple] = []
+    index = 0
     while quota.any():
-        key, act_key = jax.random.split(key)
-        step = env.step(np.asarray(act(learner, obs, act_key)))
+        step = env.step(np.asarray(act(learner, obs, key, index)))
+        index += 1
         on_step(env)
         weight = np.where(step.valid, factor, 0.0)
         discounted = discounted + weight.reshape(-1, *[1] * (discounted.ndim - 1)) * step.reward

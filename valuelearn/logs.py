@@ -38,7 +38,14 @@ METRICS = (
     "grad_norm",
 )
 _ALWAYS_KNOWN = ("seed", "env_frames", "updates", "episodes")  # The other cells may be empty.
-TIMING = ("env_frames", "wall_seconds", "frames_per_second", "compile_seconds")
+TIMING = (
+    "env_frames",
+    "updates",
+    "wall_seconds",
+    "frames_per_second",
+    "updates_per_second",
+    "compile_seconds",
+)
 _PACKAGES = (
     "valuelearn",
     "jax",
@@ -89,7 +96,9 @@ def check_new_folder(path: Path) -> None:
         RunFolderError: where it is in use, or its parent cannot be written.
     """
     try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        # A draft of the config is all that a process leaves that was killed while it made the folder.
+        draft = _draft(path / "config.yaml")
+        if path.exists() and (not path.is_dir() or any(other != draft for other in path.iterdir())):
             raise RunFolderError(f"{path}: exists already; name another folder with --run")
         nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     except OSError as error:
@@ -148,14 +157,19 @@ class Offsets(NamedTuple):
 
     metrics_bytes: int | None = None
     timing_bytes: int | None = None
-    env_frames: int = 0
+    come: int = 0  # Environment frames; updates of a run on a dataset.
     wall_seconds: float = 0.0
     compile_seconds: float = 0.0
 
 
+def _draft(path: Path) -> Path:
+    """Where what becomes `path` is written first."""
+    return path.with_name(f".{path.name}")
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a file that is there whole or not at all."""
-    draft = path.with_name(f".{path.name}")
+    draft = _draft(path)
     draft.write_text(text)
     draft.replace(path)
 
@@ -191,10 +205,10 @@ class RunFolder:
         try:
             self._metrics = _Table(path / "metrics.csv", METRICS + more, start.metrics_bytes)
             self._timing = _Table(path / "timing.csv", TIMING, start.timing_bytes)
-            self._note_versions({"from_env_frames": start.env_frames, "command": command, **versions()})
+            self._note_versions({"from": start.come, "command": command, **versions()})
             # What TensorBoard was told after the run was saved is void.
             self._events = tensorboardX.SummaryWriter(
-                str(path / "tensorboard"), purge_step=start.env_frames + 1 if start.env_frames else None
+                str(path / "tensorboard"), purge_step=start.come + 1 if start.come else None
             )
         except OSError as error:
             raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from None
@@ -203,7 +217,7 @@ class RunFolder:
         """`versions.json` has one entry for each sitting of the run: its first, and every resumption."""
         file = self.path / "versions.json"
         try:
-            earlier = json.loads(file.read_text()) if sitting["from_env_frames"] else []
+            earlier = json.loads(file.read_text()) if sitting["from"] else []
         except ValueError:
             raise RunFolderError(f"{file}: this is not the list of versions that a run writes") from None
         write_whole(file, json.dumps([*earlier, sitting], indent=1))
@@ -213,7 +227,8 @@ class RunFolder:
         self._metrics.row(row)
         for name, value in row.items():
             if name not in ("seed", "env_frames") and np.isfinite(value):
-                self._events.add_scalar(f"seed_{row['seed']}/{name}", value, row["env_frames"])
+                come = row["env_frames"] or row["updates"]
+                self._events.add_scalar(f"seed_{row['seed']}/{name}", value, come)
 
     def timing(self, row: Mapping[str, float]) -> None:
         """One row of what the machine determines."""
@@ -260,6 +275,16 @@ def read_timing(run: Path) -> dict[str, np.ndarray]:
     return _read(run, "timing.csv", TIMING, TIMING)
 
 
+def clock(table: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
+    """What a run's progress is counted in, by name, and how much of it each row of a table has.
+
+    Environment frames, or of a run on a dataset, which has none, updates.
+    """
+    if table["env_frames"].any():
+        return "environment frames", table["env_frames"]
+    return "updates", table["updates"]
+
+
 def _read(run: Path, name: str, wanted: tuple[str, ...], known: tuple[str, ...]) -> dict[str, np.ndarray]:
     path = run / name
     try:
@@ -283,22 +308,28 @@ def _read(run: Path, name: str, wanted: tuple[str, ...], known: tuple[str, ...])
     return columns
 
 
-def per_million_frames(metrics: Mapping[str, np.ndarray]) -> dict[int, float]:
-    """Mean training return of the episodes that ended in each whole million frames, all seeds together.
+def training_return(metrics: Mapping[str, np.ndarray], after: float, until: float) -> float:
+    """Mean training return of the episodes that ended in frames (after, until], all seeds together.
 
-    The statistic that Dopamine publishes: keys are 1, 2, ... millions. A row belongs to the million
-    in which the middle of its frames lies, as rows end a few frames after round numbers.
+    A row belongs where the middle of its frames lies, as rows end a few frames after round numbers; NaN
+    where no episode ended.
     """
     seed, frames = metrics["seed"], metrics["env_frames"]
     middle = np.zeros(len(frames))
     for one in np.unique(seed):
         end = frames[seed == one]
         middle[seed == one] = (end + np.concatenate([[0.0], end[:-1]])) / 2
-    million = np.ceil(middle / 1e6).astype(int)
-    whole = int(frames.max(initial=0) // 1e6)
-    means = {}
-    for index in range(1, whole + 1):
-        chosen = (million == index) & (metrics["episodes"] > 0)
-        if chosen.any():
-            means[index] = np.average(metrics["episode_return"][chosen], weights=metrics["episodes"][chosen])
-    return means
+    chosen = (middle > after) & (middle <= until) & (metrics["episodes"] > 0)
+    if not chosen.any():
+        return float("nan")
+    return float(np.average(metrics["episode_return"][chosen], weights=metrics["episodes"][chosen]))
+
+
+def per_million_frames(metrics: Mapping[str, np.ndarray]) -> dict[int, float]:
+    """`training_return` in each whole million frames, the statistic that Dopamine publishes of Atari.
+
+    Keys are 1, 2, ... millions; one in which no episode ended is left out.
+    """
+    whole = int(metrics["env_frames"].max(initial=0) // 1e6)
+    means = {index: training_return(metrics, (index - 1) * 1e6, index * 1e6) for index in range(1, whole + 1)}
+    return {index: mean for index, mean in means.items() if not np.isnan(mean)}

@@ -1,6 +1,5 @@
 """Pictures: learning curves, and laws of returns."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,69 +25,62 @@ def _smooth(values: np.ndarray, weights: np.ndarray, width: int) -> np.ndarray:
 
 
 class Published(NamedTuple):
-    """A published curve: statistics over seeds of the mean training return, a point a million frames."""
+    """A published curve: statistics over seeds of the mean training return."""
 
-    frames: np.ndarray  # f64[K], at the ends of the millions.
+    label: str
+    frames: np.ndarray  # f64[K], around which a point's episodes were played.
     mean: np.ndarray  # f64[K], as the next two.
-    low: np.ndarray  # Of the worst seed,
-    high: np.ndarray  # and of the best.
-
-
-def read_reference(path: Path, game: str, agent: str) -> Published | None:
-    """The published curve of an agent on a game, where the table has one."""
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["game"] == game and row["agent"] == agent]
-    if not rows:
-        return None
-    columns = ("million_frames", "mean_return", "min", "max")
-    frames, *statistics = (np.array([float(row[name]) for row in rows]) for name in columns)
-    return Published(frames * 1e6, *statistics)
+    low: np.ndarray  # The ends of the band,
+    high: np.ndarray  # whatever it is.
 
 
 def curves(
-    runs: Sequence[Path],
+    groups: Sequence[tuple[str, Sequence[Path]]],
     file: Path,
     title: str,
-    published: tuple[str, Published] | None = None,
+    published: Published | None = None,
 ) -> None:
     """Draw training return against environment frames, a thin line a seed and a thick one their mean.
 
-    `published` is a label and the curve to draw beside them, with the range of its seeds as a band.
+    Each group is a label and the runs whose seeds are averaged. `published` is drawn beside them.
 
     Raises:
         RunFolderError: where a run's metrics cannot be read or hold no row yet.
     """
-    tables = [logs.read_metrics(run) for run in runs]
-    for run, metrics in zip(runs, tables, strict=True):
+    tables = {run: logs.read_metrics(run) for _, runs in groups for run in runs}
+    for run, metrics in tables.items():
         if not len(metrics["seed"]):
             raise logs.RunFolderError(f"{run / 'metrics.csv'}: no row has been written yet")
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     furthest = 0.0
-    for run, metrics in zip(runs, tables, strict=True):
-        seeds = np.unique(metrics["seed"])
+    for label, runs in groups:
         lines = []
-        for seed in seeds:
-            chosen = metrics["seed"] == seed
-            width = max(chosen.sum() // 40, 1)
-            smooth = _smooth(metrics["episode_return"][chosen], metrics["episodes"][chosen], width)
-            lines.append((metrics["env_frames"][chosen], smooth))
-            furthest = max(furthest, metrics["env_frames"][chosen].max(initial=0))
-        common = min(len(values) for _, values in lines)  # A run that was cut off may lack a seed's last row.
-        mean = np.mean([values[:common] for _, values in lines], axis=0)
-        (line,) = axes.plot(lines[0][0][:common], mean, linewidth=2, label=run.name)
-        if len(seeds) > 1:
-            for frames, values in lines:
-                axes.plot(frames, values, color=line.get_color(), alpha=0.3, linewidth=0.8)
+        for metrics in (tables[run] for run in runs):
+            unit, come = logs.clock(metrics)
+            for seed in np.unique(metrics["seed"]):
+                chosen = metrics["seed"] == seed
+                width = max(chosen.sum() // 40, 1)
+                smooth = _smooth(metrics["episode_return"][chosen], metrics["episodes"][chosen], width)
+                lines.append((come[chosen], smooth))
+        furthest = max(furthest, *(come[-1] for come, _ in lines))
+        places = lines[0][0]
+        places = places[places <= min(come[-1] for come, _ in lines)]  # Where every seed has come.
+        mean = np.mean([np.interp(places, *line) for line in lines], axis=0)
+        (thick,) = axes.plot(places, mean, linewidth=2, label=label)
+        if len(lines) > 1:
+            for come, values in lines:
+                axes.plot(come, values, color=thick.get_color(), alpha=0.3, linewidth=0.8)
     if published is not None:
-        label, curve = published
-        shown = curve.frames <= max(furthest, curve.frames[0])
-        middle = curve.frames[shown] - 5e5  # A point is the mean over the million frames that end there.
-        axes.fill_between(middle, curve.low[shown], curve.high[shown], color="black", alpha=0.15, linewidth=0)
-        axes.plot(middle, curve.mean[shown], color="black", marker="o", linewidth=1, label=label)
-    axes.set(xlabel="environment frames", ylabel="training return", title=title)
+        shown = published.frames <= max(furthest, published.frames[0])
+        frames, mean, low, high = (column[shown] for column in published[1:])
+        axes.fill_between(frames, low, high, color="black", alpha=0.15, linewidth=0)
+        axes.plot(frames, mean, color="black", marker="o", markersize=4, linewidth=1, label=published.label)
+    # On a dataset rows tell the returns of the policy of the moment.
+    axes.set(xlabel=unit, ylabel="return of the policy" if unit == "updates" else "training return")
+    axes.set_title(title)
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter())
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(fontsize="small", framealpha=0.6)
     _save(figure, file)
 
 

@@ -1,4 +1,4 @@
-"""Memories on the device: uniform and prioritised replay, and the last rollout alone.
+"""Memories on the device: uniform and prioritised replay, the last rollout alone, and a dataset.
 
 The replay is one ring of rows for each of E environments. A row holds one observation, each
 frame once, and what followed the action taken there. The observation that ends an episode gets a
@@ -288,5 +288,22 @@ def last_rollout(template: Callable[[], Trajectory]) -> Memory:
         init=template,
         add=lambda state, trajectory: trajectory,
         sample=lambda state, key: state,
+        reprioritise=lambda state, sample, priority: state,
+    )
+
+
+def recorded(transitions: Transition, batch_size: int) -> Memory:
+    """A memory of transitions [N, ...] that were recorded before: batches are uniform, nothing is added."""
+    count = len(transitions.reward)
+
+    def sample(state: Transition, key: jax.Array) -> Sample:
+        index = jax.random.randint(key, (batch_size,), 0, count)
+        batch = jax.tree.map(lambda x: x[index], state)
+        return Sample(batch, jnp.ones(batch_size), index)
+
+    return Memory(
+        init=lambda: transitions,
+        add=lambda state, trajectory: state,
+        sample=sample,
         reprioritise=lambda state, sample, priority: state,
     )

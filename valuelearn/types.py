@@ -92,6 +92,8 @@ class Transition(NamedTuple):
     reward: jax.Array  # f32[B], [B, m] discounted sum over the n steps.
     discount: jax.Array  # f32[B] gamma^n, 0 only where the episode terminated.
     next_obs: Array  # [B, ...] the true observation n steps on.
+    next_action: jax.Array | None = None  # f32[B, D] taken there, of recorded transitions.
+    return_to_go: jax.Array | None = None  # f32[B] discounted from here on, of recorded transitions.
 
 
 class Sample(NamedTuple):
@@ -127,13 +129,15 @@ class Agent(NamedTuple):
     """A bundle of pure functions; a learning algorithm is nothing more.
 
     `experience` is a `Sample` for agents that replay and a `Trajectory` for agents that learn
-    from the rollout just made. `priority` is f32[B], the size of each item's loss.
+    from the rollout just made. `priority` is f32[B], the size of each item's loss. `value` is f32[B],
+    what the greedy action is held to be worth.
     """
 
     init: Callable[[jax.Array, jax.Array], LearnerState]
     act: Callable[[LearnerState, jax.Array, jax.Array, jax.Array], jax.Array]  # state, obs, key, env_steps
     update: Callable[[LearnerState, Any], tuple[LearnerState, Metrics, jax.Array]]
     greedy: Callable[[LearnerState, jax.Array], jax.Array]
+    value: Callable[[LearnerState, jax.Array], jax.Array] | None = None
 
 
 class Memory(NamedTuple):

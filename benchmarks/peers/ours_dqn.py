@@ -1,15 +1,12 @@
 """valuelearn's DQN."""
 
-import importlib.metadata
 import json
 import sys
-import time
 from pathlib import Path
 
-from agents import experiment
 from agents.experiment import ExperimentConfig
-from valuelearn import config, loop
-from valuelearn.types import FunctionalEnv
+from benchmarks.peers import ours_loop
+from valuelearn import config
 
 CONFIGS = Path(__file__).parent.parent.parent / "agents" / "configs"
 
@@ -36,27 +33,10 @@ def load(name: str, task: dict, *overrides: str) -> ExperimentConfig:
 
 
 def main() -> None:
-    """Warm up, then time `steps` agent steps with their updates."""
+    """Time our DQN on the task."""
     task = json.loads(sys.argv[2])
-    cfg = load(sys.argv[1], task)
-    built = experiment.make(cfg)
-    agent, memory = built.algorithm.agent, built.algorithm.memory
-    chunk_steps = task["steps"] // 10
-    warm = task["warmup_steps"] + chunk_steps  # Compilation lies in the first chunk with updates.
-    schedule = built.schedule._replace(total_steps=warm + task["steps"], chunk_steps=chunk_steps)
-    if isinstance(built.env, FunctionalEnv):
-        chunks = loop.train_functional(agent, built.env, memory, schedule, [0])
-    else:
-        chunks = loop.train_host(agent, built.env, memory, schedule, 0)
-    start = before = None
-    for chunk in chunks:
-        steps = chunk.metrics["env_steps"].item()
-        if start is None and steps >= warm:
-            start, before = time.perf_counter(), steps
-    rate = (steps - before) / (time.perf_counter() - start)
-    versions = {
-        name: importlib.metadata.version(name) for name in ("valuelearn", "jax", "gymnasium", "ale-py")
-    }
+    rate = ours_loop.steps_per_second(load(sys.argv[1], task), task["steps"])
+    versions = ours_loop.versions("gymnasium", "ale-py")
     print(json.dumps({"agent_steps_per_second": rate, "versions": versions}))
 
 

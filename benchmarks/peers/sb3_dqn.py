@@ -1,12 +1,11 @@
 """Stable-Baselines3's DQN, and SBX's, which has the same interface."""
 
-import importlib.metadata
 import json
 import sys
-import time
 
 import ale_py
 import gymnasium
+import sb3_loop  # The file beside this one.
 from stable_baselines3.common.env_util import make_atari_env, make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 
@@ -27,7 +26,7 @@ def classic(task: dict) -> tuple[str, VecEnv, dict]:
 
 
 def main(framework: str) -> None:
-    """Warm up, then time `steps` agent steps with their updates."""
+    """Time its DQN on the task."""
     if framework == "sbx-rl":
         from sbx import DQN
     else:
@@ -50,13 +49,7 @@ def main(framework: str) -> None:
         seed=0,
         verbose=0,
     )
-    model.learn(task["warmup_steps"] + task["steps"] // 10)
-    before, start = model.num_timesteps, time.perf_counter()
-    model.learn(task["steps"], reset_num_timesteps=False)
-    rate = (model.num_timesteps - before) / (time.perf_counter() - start)
-    packages = ("stable-baselines3", framework, "torch", "gymnasium", "ale-py")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    print(json.dumps({"agent_steps_per_second": rate, "versions": versions}))
+    sb3_loop.report(model, task, framework, "ale-py")
 
 
 if __name__ == "__main__":

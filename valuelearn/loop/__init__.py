@@ -4,12 +4,14 @@ One iteration makes `steps_per_iteration` vector steps and then `updates_per_ite
 A functional environment's iterations run inside one compiled loop, several seeds at once under
 `vmap`, spread over the devices. A host environment is stepped while the device updates on what was
 collected before: one iteration of policy lag, always the same, so that runs stay deterministic.
-Both give `Chunk`s of the same kind, and everything else (logs, evaluation, saving) happens between
+On a recorded dataset there are updates alone, of several seeds at once.
+All give `Chunk`s of the same kind, and everything else (logs, evaluation, saving) happens between
 chunks.
 """
 
 from valuelearn.loop.functional import devices_for, init_functional, initial_functional, train_functional
 from valuelearn.loop.host import initial_host, train_host
+from valuelearn.loop.offline import initial_offline, train_offline
 from valuelearn.loop.parts import Chunk, RunState, Schedule, empty_trajectory, initial_timestep, updates_of
 
 __all__ = [
@@ -21,8 +23,10 @@ __all__ = [
     "init_functional",
     "initial_functional",
     "initial_host",
+    "initial_offline",
     "initial_timestep",
     "train_functional",
     "train_host",
+    "train_offline",
     "updates_of",
 ]

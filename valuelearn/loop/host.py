@@ -1,6 +1,7 @@
 """Training on a host environment, which is stepped while the device runs the updates."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -40,12 +41,13 @@ def _episode_seed(seed: int, env_steps: int) -> int:
     return int(np.random.SeedSequence((seed, env_steps)).generate_state(1)[0]) & (2**30 - 1)
 
 
-def _cut(trajectory: Trajectory) -> Trajectory:
-    """The trajectory with every episode that goes on truncated at its last step."""
+def _cut(trajectory: Trajectory) -> tuple[Trajectory, np.ndarray]:
+    """The trajectory with every episode that goes on truncated at its last step, and bool[E] which did."""
     step = trajectory.step
     last = step.last.copy()
-    last[-1] |= step.valid[-1]
-    return trajectory._replace(step=step._replace(last=last))
+    goes_on = step.valid[-1] & ~last[-1]
+    last[-1] |= goes_on
+    return trajectory._replace(step=step._replace(last=last)), goes_on
 
 
 def train_host(
@@ -79,12 +81,18 @@ def train_host(
     add, and_more = compiled(memory.add, memory_state, empty, donate=(0,))
     pending_compile = seconds + more + and_more
 
-    def collect(learner: LearnerState, obs: np.ndarray, key: jax.Array, env_steps: int) -> tuple:
+    # On a CPU JAX runs what one thread asks for in turn: asked for here, actions would wait for the updates.
+    elsewhere = ThreadPoolExecutor(1)
+
+    def collect(
+        action: jax.Array, learner: LearnerState, obs: Array, key: jax.Array, env_steps: int
+    ) -> tuple:
         steps = []
         for index in range(schedule.steps_per_iteration):
-            action = np.asarray(act(learner, obs, key, index, env_steps))
-            step = env.step(action)
-            steps.append(Trajectory(obs, action, step))
+            if index:
+                action = elsewhere.submit(act, learner, obs, key, index, env_steps).result()
+            step = env.step(chosen := np.asarray(action))
+            steps.append(Trajectory(obs, chosen, step))
             obs, env_steps = step.obs, env_steps + int(step.valid.sum())
         return jax.tree.map(lambda *x: np.stack(x), *steps), obs, env_steps
 
@@ -93,30 +101,33 @@ def train_host(
     experience, metrics = NO_EXPERIENCE, []
     while env_steps < schedule.total_steps:
         key, collect_key, update_key = split(key)
-        acting = learner
+        acting, action = learner, act(learner, obs, collect_key, 0, env_steps)
         if env_steps >= schedule.warmup_steps:
             if learn is None:
                 arguments = (learner, memory_state, update_key, schedule.updates_per_iteration)
-                learn, seconds = compiled(updates_of(agent, memory), *arguments, donate=(1,))
+                # Later actions of an iteration are those of the learner before its updates.
+                taken = (0, 1) if schedule.steps_per_iteration == 1 else (1,)
+                learn, seconds = compiled(updates_of(agent, memory), *arguments, donate=taken)
                 pending_compile += seconds
             learner, memory_state, update_metrics = learn(
                 learner, memory_state, update_key, schedule.updates_per_iteration
             )
             metrics.append(update_metrics)
-        trajectory, obs, env_steps = collect(acting, obs, collect_key, env_steps)
+        trajectory, obs, env_steps = collect(action, acting, obs, collect_key, env_steps)
         experience = merged(experience, experience_of(trajectory.step, np), np)
         stop = stopping() and env_steps < schedule.total_steps
         whole = env_steps - chunk_start >= schedule.chunk_steps or env_steps >= schedule.total_steps
         due = whole and checkpoint_due(schedule, chunk_start, env_steps)
+        cut = None
         if due or stop:
-            trajectory = _cut(trajectory)
+            trajectory, cut = _cut(trajectory)
             obs = env.reset(_episode_seed(seed, env_steps))
         memory_state = add(memory_state, trajectory)
         if whole or stop:
             mean = jax.tree.map(lambda *x: np.mean(x), *metrics) if metrics else {}
             state = RunState(learner, memory_state, None, obs, key, np.int32(env_steps))
             batched = jax.tree.map(lambda x: np.asarray(x)[None], metrics_of(state, experience, mean))
-            yield Chunk(state, batched, pending_compile, checkpoint=due or stop, exact=due)
+            yield Chunk(state, batched, pending_compile, checkpoint=due or stop, exact=due, cut=cut)
             pending_compile, chunk_start = 0.0, env_steps
             experience, metrics = NO_EXPERIENCE, []
         if stop:

@@ -54,6 +54,7 @@ class Chunk(NamedTuple):
     compile_seconds: float  # Spent compiling within this chunk.
     checkpoint: bool  # A checkpoint is due: a run can go on from this state,
     exact: bool  # as the run that it would have been without the interruption.
+    cut: np.ndarray | None = None  # bool[E] whose episodes were cut here, of a host environment.
 
 
 class Experience(NamedTuple):

@@ -1,12 +1,13 @@
-"""Action-value networks, actors and critics as `Network(init, apply)`: the only place that knows flax."""
+"""Networks as `Network(init, apply)`: the only place that knows flax."""
 
 from valuelearn.networks.action_value import action_value
-from valuelearn.networks.continuous import actor, critic
 from valuelearn.networks.layers import Conv, Dense, InitName, Padding
 from valuelearn.networks.stock import StockInput
 from valuelearn.networks.torsos import TorsoName
+from valuelearn.networks.vectors import BlockName, vector
 
 __all__ = [
+    "BlockName",
     "Conv",
     "Dense",
     "InitName",
@@ -14,6 +15,5 @@ __all__ = [
     "StockInput",
     "TorsoName",
     "action_value",
-    "actor",
-    "critic",
+    "vector",
 ]

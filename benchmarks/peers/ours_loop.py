@@ -1,0 +1,36 @@
+"""The speed of valuelearn's training loop."""
+
+import importlib.metadata
+import time
+
+from agents import experiment
+from agents.experiment import ExperimentConfig
+from valuelearn import loop
+from valuelearn.types import FunctionalEnv
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Those of valuelearn, JAX and the packages."""
+    return {name: importlib.metadata.version(name) for name in ("valuelearn", "jax", *packages)}
+
+
+def steps_per_second(config: ExperimentConfig, steps: int) -> float:
+    """Agent steps per second over so many with their updates, after the warm-up and a tenth as many."""
+    built = experiment.make(config)
+    agent, memory = built.algorithm.agent, built.algorithm.memory
+    chunk_steps = steps // 10
+    warm = built.schedule.warmup_steps + chunk_steps  # Compilation lies in the first chunk with updates.
+    schedule = built.schedule._replace(
+        total_steps=warm + steps, chunk_steps=chunk_steps, checkpoint_steps=None
+    )
+    if isinstance(built.env, FunctionalEnv):
+        chunks = loop.train_functional(agent, built.env, memory, schedule, [0])
+    else:
+        chunks = loop.train_host(agent, built.env, memory, schedule, 0)
+    start = before = None
+    for chunk in chunks:
+        done = chunk.metrics["env_steps"].item()
+        if start is None and done >= warm:
+            start, before = time.perf_counter(), done
+    assert start is not None and before is not None
+    return (done - before) / (time.perf_counter() - start)

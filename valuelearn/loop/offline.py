@@ -1,0 +1,98 @@
+"""Training on a recorded dataset: updates alone, of every seed at once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from valuelearn.loop.functional import devices_for
+from valuelearn.loop.parts import (
+    NO_EXPERIENCE,
+    Chunk,
+    RunState,
+    Schedule,
+    checkpoint_due,
+    compiled,
+    initial_timestep,
+    metrics_of,
+    updates_of,
+)
+from valuelearn.replay import Priorities, ReplayState
+from valuelearn.types import Agent, Array, EnvSpec, Memory
+
+_SEEDS, _EVERYWHERE = jax.sharding.PartitionSpec("seeds"), jax.sharding.PartitionSpec()
+
+
+def _priorities(dataset: Any) -> Priorities | None:
+    """What updates change of a dataset's memory, where they change anything."""
+    return dataset.priorities if isinstance(dataset, ReplayState) else None
+
+
+def initial_offline(
+    agent: Agent, memory: Memory, spec: EnvSpec, seeds: Sequence[int]
+) -> Callable[[], RunState]:
+    """Makes the state of all seeds before their first update; of the dataset, priorities are part of it."""
+    obs = initial_timestep(spec).obs
+
+    def one(key: jax.Array) -> RunState:
+        key, init_key = jax.random.split(key)
+        priorities = _priorities(memory.init())
+        return RunState(agent.init(init_key, obs), priorities, None, None, key, jnp.int32(0))
+
+    return lambda: jax.vmap(one)(jnp.stack([jax.random.key(seed) for seed in seeds]))
+
+
+def train_offline(
+    agent: Agent,
+    memory: Memory,
+    spec: EnvSpec,
+    schedule: Schedule,
+    seeds: Sequence[int],
+    start: RunState | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Iterator[Chunk]:
+    """Train every seed at once on what `memory` holds from its beginning, a chunk at a time.
+
+    The schedule's steps are updates. `start` is the state of an earlier chunk to go on from; its buffers
+    are taken. Once `stopping` answers True the chunk under way is the last, with a checkpoint due where
+    more would have followed.
+    """
+    count = len(seeds)
+    mesh = jax.sharding.Mesh(np.asarray(devices_for(count)), ("seeds",))
+    spread, everywhere = (jax.sharding.NamedSharding(mesh, spec) for spec in (_SEEDS, _EVERYWHERE))
+    if start is None:
+        state = jax.jit(initial_offline(agent, memory, spec, seeds), out_shardings=spread)()
+    else:
+        state = jax.device_put(start, spread)
+    # An argument of the compiled function: held within it, it would be compiled as a constant.
+    dataset = jax.device_put(memory.init(), everywhere)
+    learn = updates_of(agent, memory)
+
+    def one(state: RunState, dataset: Array, updates: Array) -> tuple:
+        key, update_key = jax.random.split(state.key)
+        if state.memory is not None:
+            dataset = dataset._replace(priorities=state.memory)
+        learner, dataset, metrics = learn(state.learner, dataset, update_key, updates)
+        return state._replace(learner=learner, memory=_priorities(dataset), key=key), metrics
+
+    chunk = jax.shard_map(
+        jax.vmap(one, (0, None, None)),
+        mesh=mesh,
+        in_specs=(_SEEDS, _EVERYWHERE, _EVERYWHERE),
+        out_specs=_SEEDS,
+        check_vma=False,
+    )
+    run, seconds = compiled(chunk, state, dataset, 1, donate=(0,))
+    for begin in range(int(state.learner.updates[0]), schedule.total_steps, schedule.chunk_steps):
+        end = min(begin + schedule.chunk_steps, schedule.total_steps)
+        state, metrics = run(state, dataset, end - begin)
+        nothing = jax.tree.map(lambda x: np.full(count, x), NO_EXPERIENCE)
+        found = metrics_of(state, nothing, metrics)  # Waits for the chunk.
+        stop = stopping() and end < schedule.total_steps
+        due = checkpoint_due(schedule, begin, end)
+        yield Chunk(state, found, seconds, checkpoint=due or stop, exact=True)
+        if stop:
+            return
+        seconds = 0.0
