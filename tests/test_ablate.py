@@ -122,7 +122,7 @@ def test_heads_of_a_shipped_study_start_equal(path, tmp_path):
         spec = cfg.env.make(num_envs=1).spec
         agent = experiment.make_algorithm(cfg, spec).agent
         obs = jax.random.bernoulli(jax.random.key(0), shape=(1, *spec.obs_shape)).astype(spec.obs_dtype)
-        state = jax.jit(agent.init)(jax.random.key(1), obs)
+        state = agent.init(jax.random.key(1), obs)
         if agent.value is not None:
             value = agent.value(state, obs)
         else:
