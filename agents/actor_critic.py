@@ -14,7 +14,7 @@ from pydantic import Field
 from agents.critics import ActorNetworkConfig, ControlNetworkConfig, CriticsConfig
 from agents.parts import Algorithm, OptimizerConfig, ReplayConfig, squared_norm
 from valuelearn import doctor, moments, replay, return_scale
-from valuelearn.config import Section
+from valuelearn.config import Misfit, Section
 from valuelearn.policies import epsilon_greedy
 from valuelearn.types import Agent, Array, EnvSpec, LearnerState, Metrics, Params, Sample, Transition
 
@@ -31,8 +31,8 @@ class LearnerConfig(Section):
     """The replay; actions are uniform until it is warmed up. Of a run on a dataset the batch size alone."""
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Discount per agent step."""
-    updates_per_step: Annotated[int, Field(gt=0)] = 1
-    """Updates for each agent step; 20 in REDQ and DroQ."""
+    updates_per_step: Annotated[float, Field(gt=0)] = 1.0
+    """Updates for each agent step; 20 in REDQ and DroQ, a fraction where several steps make an update."""
     target_tau: Annotated[float, Field(gt=0, le=1)] = 0.005
     """Polyak weight of the new parameters in the target networks'."""
     reward_scale: Annotated[float, Field(gt=0)] = 1.0
@@ -59,6 +59,12 @@ class LearnerConfig(Section):
         Raises:
             Misfit: naming those that do not.
         """
+        updates = num_envs * collect_steps * self.updates_per_step
+        if updates != int(updates):
+            steps = f"env.num_envs x train.collect_steps = {num_envs} x {collect_steps}"
+            reason = f"{steps} of them make {updates:g}; a whole number is wanted"
+            keys = ("env.num_envs", "train.collect_steps")
+            raise Misfit("agent.updates_per_step", self.updates_per_step, reason, *keys)
         self.replay.check(num_envs)
 
 
@@ -219,7 +225,7 @@ def make(config: LearnerConfig, spec: EnvSpec, total_steps: int, collect_steps: 
         agent=Agent(init, act, update, greedy, value),
         memory=memory,
         warmup_steps=config.replay.warmup_steps,
-        updates_per_iteration=collect_steps * spec.num_envs * config.updates_per_step,
+        updates_per_iteration=int(collect_steps * spec.num_envs * config.updates_per_step),
         memory_bytes=replay.bytes_needed(spec, config.replay.capacity),
         metrics=tuple(rule.metrics),
     )

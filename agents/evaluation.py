@@ -71,18 +71,23 @@ def _played(
 
 
 def along(cfg: ExperimentConfig, built: Experiment, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """Chunks of a run on a dataset, with what each seed's policy obtains at their ends in the environment.
+    """Chunks of a run that does not learn in the environment, with what each seed's policy obtains there.
 
     Whole episodes are played, the same first states each time; `held_value` and `obtained` are what the
     critics hold the policy to be worth in those states and what it then obtained, both discounted.
     """
-    assert cfg.offline is not None
-    agent, env = built.algorithm.agent, built.env
-    episodes = cfg.offline.episodes
+    agent = built.algorithm.agent
+    extremes = {}
+    if cfg.rollouts is not None:
+        episodes = cfg.rollouts.episodes
+        env = experiment.make_env(cfg, max(episodes, 1))
+    else:
+        assert cfg.offline is not None
+        episodes, env = cfg.offline.episodes, built.env
+        _, rewards = recordings.held(built.algorithm.memory.init())
+        # What the support doctor asks of a run that meets rewards one by one.
+        extremes = {"reward_min": float(rewards.min()), "reward_max": float(rewards.max())}
     value = None if agent.value is None else jax.jit(agent.value)
-    _, rewards = recordings.held(built.algorithm.memory.init())
-    # What the support doctor asks of a run that meets rewards one by one.
-    extremes = {"reward_min": float(rewards.min()), "reward_max": float(rewards.max())}
 
     def of_seed(learner: LearnerState, seed: int) -> dict[str, float]:
         returns = _played(cfg, agent, env, learner, seed, episodes)

@@ -10,7 +10,7 @@ import jax
 from pydantic import Field, field_validator, model_validator
 
 import envs
-from agents import asking, dqn, experience, offline, pqn, recordings, sac, stock_dqn, td3
+from agents import asking, dqn, experience, offline, pqn, ravl, recordings, sac, stock_dqn, td3
 from agents.actor_critic import LearnerConfig
 from agents.objective_config import ObjectiveConfig
 from agents.parts import Algorithm
@@ -180,6 +180,9 @@ class ExperimentConfig(Section):
     """Checkpoints."""
     offline: recordings.OfflineConfig | None = None
     """A dataset to learn from, in place of the environment, which then only evaluates; none for none."""
+    rollouts: ravl.RolloutsConfig | None = None
+    """Rollouts cut short to learn from, in place of whole episodes of the environment, which then only
+    evaluates; none for none."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "ExperimentConfig":
@@ -199,6 +202,11 @@ class ExperimentConfig(Section):
         else:
             recordings.check(self.agent)
         self._check_leavings()
+        if self.rollouts is not None:
+            self.rollouts.check(self.env.id)
+            if self.offline is not None:
+                reason = "it is not mixed with rollouts; none is wanted"
+                raise Misfit("offline.dataset", self.offline.dataset, reason, "rollouts")
         if self.evaluation.objective is not None:
             self._check_question(self.evaluation.objective)
         elif self.evaluation.stock is not None:
@@ -313,6 +321,8 @@ def make(config: ExperimentConfig) -> Experiment:
     if config.offline is not None:
         return _make_offline(config, config.offline)
     env = make_env(config)
+    if config.rollouts is not None:
+        env = config.rollouts.make(config.env.num_envs, config.agent.gamma)
     spec = env.spec
     if config.train.env_frames < spec.frames_per_step:
         reason = f"one step of {config.env.id} takes {spec.frames_per_step} frames"

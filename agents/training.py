@@ -164,7 +164,8 @@ def _chunks(
         warmup_steps = schedule.warmup_steps + int(np.max(start.env_steps))
         schedule = schedule._replace(warmup_steps=warmup_steps)
     if isinstance(built.env, FunctionalEnv):
-        return loop.train_functional(agent, built.env, memory, schedule, _seeds(cfg), start, stopping)
+        chunks = loop.train_functional(agent, built.env, memory, schedule, _seeds(cfg), start, stopping)
+        return chunks if cfg.rollouts is None else evaluation.along(cfg, built, chunks)
     return loop.train_host(agent, built.env, memory, schedule, cfg.train.seed, start, stopping)
 
 
@@ -231,7 +232,7 @@ def _train(
     say: Say,
 ) -> None:
     offsets = logs.Offsets(**saved.notes["offsets"]) if saved else logs.Offsets()
-    more = evaluation.ALONG if cfg.offline else ()
+    more = evaluation.ALONG if cfg.offline or cfg.rollouts else ()
     run = logs.RunFolder(folder, command, offsets, built.algorithm.metrics + more)
     record = _Record(cfg, built.env.spec.frames_per_step, run, offsets)
     change = saved.notes["change"] if saved else None

@@ -2,6 +2,7 @@
 
 minatar/<game>, classic/<name>   gymnax, stepped inside the compiled loop (extra `fast`)
 grid/<name>                      gridworlds, inside the compiled loop, and exact processes too
+plane/edge_of_reach              a plane with a distant goal, inside the compiled loop
 pong/<points>                    a small Pong, inside the compiled loop
 probe/<name>                     tiny, with known returns, inside the compiled loop
 atari/<game>                     ale-py's vector environment (extra `atari`)

@@ -5,7 +5,7 @@ import dataclasses
 from valuelearn.errors import UserError, did_you_mean
 from valuelearn.types import FunctionalEnv, HostEnv
 
-_INSIDE = ("minatar", "classic", "grid", "pong", "probe")  # Kinds that run inside the compiled loop.
+_INSIDE = ("minatar", "classic", "grid", "plane", "pong", "probe")  # Kinds that run inside the compiled loop.
 _OUTSIDE = ("atari", "mujoco", "gym")
 
 
@@ -53,6 +53,10 @@ def check(env_id: str) -> None:
             from envs import gridworld
 
             gridworld.named(name)
+        case "plane":
+            from envs import edge_of_reach
+
+            edge_of_reach.check(name)
         case "pong":
             from envs import pong
 
@@ -103,6 +107,10 @@ def make(env_id: str, *, num_envs: int, atari: AtariOptions | None = None) -> Fu
             from envs import gridworld
 
             return gridworld.named(name).make(num_envs)
+        case "plane":
+            from envs import edge_of_reach
+
+            return edge_of_reach.make(num_envs)
         case "pong":
             from envs import pong
 

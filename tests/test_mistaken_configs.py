@@ -50,6 +50,18 @@ FILES = {
         "agent:\n  munchausen: {}\n  replay:\n    n_step: 3",
         "line 4: agent.replay.n_step is 3; munchausen needs 1",
     ),
+    "rollouts_of_atari": (
+        "env: {id: classic/pendulum}\nagent: {name: sac}\nrollouts: {steps: 5}",
+        'line 1: env.id is "classic/pendulum"; rollouts are made of plane/edge_of_reach alone',
+    ),
+    "no_rollouts": (
+        "env: {id: plane/edge_of_reach}\nagent: {name: sac}\nrollouts: {steps: 0}",
+        "line 3: rollouts.steps is 0; more than 0 is wanted",
+    ),
+    "half_an_update": (
+        "env: {id: classic/pendulum, num_envs: 3}\nagent: {name: sac, updates_per_step: 0.125}",
+        "line 2: agent.updates_per_step is 0.125; env.num_envs x train.collect_steps = 3 x 4",
+    ),
     "head_typo": ("agent:\n  head: hl_gaus", "line 2: agent.head is \"hl_gaus\"; did you mean 'hl_gauss'?"),
     "agent_name": (
         "agent:\n  name: qlearner",

@@ -63,20 +63,28 @@ def functional_returns(
     gamma: float = 1.0,
 ) -> Returns:
     """Returns of the first episode of each copy."""
+    return Returns(*jax.tree.map(np.asarray, _playing(agent, env, policy, gamma)(learner, key)))
+
+
+@functools.lru_cache
+def _playing(
+    agent: Agent, env: FunctionalEnv, policy: Policy, gamma: float
+) -> Callable[[LearnerState, jax.Array], tuple]:
+    """What `Returns` holds, of learner and key, compiled."""
     act, spec = acting(agent, policy, env.spec), env.spec
 
-    def step(carry: tuple) -> tuple:
-        state, obs, key, finished, factor, undiscounted, discounted = carry
-        key, act_key, env_key = jax.random.split(key, 3)
-        state, timestep = env.step(state, act(learner, obs, act_key), env_key)
-        undiscounted = jnp.where(timestep.last & ~finished, timestep.episode_return, undiscounted)
-        over = finished.reshape(-1, *[1] * (timestep.reward.ndim - 1))
-        discounted = jnp.where(over, discounted, discounted + factor * timestep.reward)
-        finished = finished | timestep.last
-        return state, timestep.obs, key, finished, factor * gamma, undiscounted, discounted
-
     @jax.jit
-    def play(key: jax.Array) -> tuple:
+    def play(learner: LearnerState, key: jax.Array) -> tuple:
+        def step(carry: tuple) -> tuple:
+            state, obs, key, finished, factor, undiscounted, discounted = carry
+            key, act_key, env_key = jax.random.split(key, 3)
+            state, timestep = env.step(state, act(learner, obs, act_key), env_key)
+            undiscounted = jnp.where(timestep.last & ~finished, timestep.episode_return, undiscounted)
+            over = finished.reshape(-1, *[1] * (timestep.reward.ndim - 1))
+            discounted = jnp.where(over, discounted, discounted + factor * timestep.reward)
+            finished = finished | timestep.last
+            return state, timestep.obs, key, finished, factor * gamma, undiscounted, discounted
+
         key, env_key = jax.random.split(key)
         state, obs = env.init(env_key)
         zeros = jnp.zeros(spec.num_envs)
@@ -85,7 +93,7 @@ def functional_returns(
         *_, undiscounted, discounted = jax.lax.while_loop(lambda carry: ~carry[3].all(), step, start)
         return undiscounted, discounted, obs.stock if spec.stock_size else None
 
-    return Returns(*jax.tree.map(np.asarray, play(key)))
+    return play
 
 
 def host_returns(
