@@ -115,6 +115,7 @@ class Rule(NamedTuple):
     act: Callable[[Params, jax.Array, jax.Array], jax.Array]  # params, obs, key -> action while training.
     greedy: Callable[[Params, jax.Array], jax.Array]  # params, obs -> action.
     value: Callable[[Params, jax.Array, jax.Array], jax.Array]  # params, obs, action -> what it is worth.
+    values: Callable[[Params, jax.Array, jax.Array], jax.Array] | None = None  # The same by each critic.
     targets: Sequence[str] = ("critics",)  # Parts with a target network.
     target_every: int = 1  # Updates between two steps of those.
     metrics: Sequence[str] = ()  # Names of what the steps report beside what all agents do.
@@ -180,6 +181,11 @@ def make(config: LearnerConfig, spec: EnvSpec, total_steps: int, collect_steps: 
         obs = seen(state.params, obs)
         return rule.value(state.params, obs, rule.greedy(state.params, obs)) / config.reward_scale
 
+    def values(state: LearnerState, obs: jax.Array) -> jax.Array:
+        assert rule.values is not None
+        obs = seen(state.params, obs)
+        return rule.values(state.params, obs, rule.greedy(state.params, obs)) / config.reward_scale
+
     def followed(state: LearnerState) -> dict[str, Params]:
         """The target networks, a step nearer to those they follow."""
         tau: float | jax.Array = config.target_tau
@@ -222,7 +228,7 @@ def make(config: LearnerConfig, spec: EnvSpec, total_steps: int, collect_steps: 
         return state, metrics, priority
 
     return Algorithm(
-        agent=Agent(init, act, update, greedy, value),
+        agent=Agent(init, act, update, greedy, value, values if rule.values else None),
         memory=memory,
         warmup_steps=config.replay.warmup_steps,
         updates_per_iteration=int(collect_steps * spec.num_envs * config.updates_per_step),

@@ -53,12 +53,12 @@ def regularizer(
     densities = jax.lax.stop_gradient(jnp.concatenate([log_uniform, log_here, log_there]))
 
     repeated = jnp.broadcast_to(obs, (len(actions), *obs.shape)).reshape(-1, *obs.shape[1:])
-    out = critics.all.apply(params, repeated, jax.lax.stop_gradient(actions).reshape(-1, size))
-    values = critics.head.value(out).reshape(-1, len(actions), batch)  # [K, 3 M, B]
+    values = critics.values(params, repeated, jax.lax.stop_gradient(actions).reshape(-1, size))
+    values = values.reshape(-1, len(actions), batch)  # [K, 3 M, B]
     if config.calibrated:
         assert sample.transition.return_to_go is not None
         raised = jnp.maximum(values, sample.transition.return_to_go)
         values = raised.at[:, : config.samples].set(values[:, : config.samples])
     soft = config.softness * jax.nn.logsumexp((values - densities) / config.softness, axis=1)
-    gap = soft - critics.head.value(critics.all.apply(params, obs, data_action))  # [K, B]
+    gap = soft - critics.values(params, obs, data_action)  # [K, B]
     return config.weight * gap.mean(-1).sum(), gap.mean()

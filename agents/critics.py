@@ -160,6 +160,10 @@ class Critics:
     drawn: int
     diversity: float
 
+    def values(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
+        """What each of them says an action is worth, [K, B]."""
+        return self.head.value(self.all.apply(params, obs, action))
+
     def value(self, params: Params, obs: jax.Array, action: jax.Array, rule: ensembles.Rule) -> jax.Array:
         """What they together say an action is worth, [B]."""
         out = self.all.apply(params, obs, action)

@@ -7,11 +7,12 @@ al., 2024) is one whose critics are many, the lowest counting, and made unlike (
 
 from typing import Annotated
 
+import jax
 from pydantic import Field
 
 from envs import edge_of_reach
 from valuelearn.config import Misfit, Section
-from valuelearn.types import FunctionalEnv
+from valuelearn.types import FunctionalEnv, Transition
 
 _PLANE = "plane/edge_of_reach"
 
@@ -35,6 +36,10 @@ class RolloutsConfig(Section):
         """
         if env_id != _PLANE:
             raise Misfit("env.id", env_id, f"rollouts are made of {_PLANE} alone", "rollouts.steps")
+
+    def at_edge(self, transition: Transition) -> jax.Array:
+        """Whether transitions [B] bootstrap from a state that no rollout goes on from."""
+        return edge_of_reach.at_edge(transition.next_obs, self.steps)
 
     def make(self, num_envs: int, gamma: float) -> FunctionalEnv:
         """So many rollouts at once."""

@@ -74,6 +74,9 @@ def make(config: SACConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
     def value(params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
         return critics.value(params["critics"], obs, action, config.actor_rule)
 
+    def values(params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
+        return critics.values(params["critics"], obs, action)
+
     def critic_loss(
         part: Params, state: LearnerState, sample: Sample, key: jax.Array, metrics: Metrics
     ) -> tuple[jax.Array, Metrics]:
@@ -111,5 +114,5 @@ def make(config: SACConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         Step("log_temperature", temperature_loss, actor_optimizer),
     )
     metrics = ("entropy", "temperature", *(("conservative_gap",) if config.conservative else ()))
-    rule = Rule(init, steps, act, greedy, value, metrics=metrics)
+    rule = Rule(init, steps, act, greedy, value, values, metrics=metrics)
     return actor_critic.make(config, spec, total_steps, collect_steps, rule)

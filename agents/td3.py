@@ -89,6 +89,9 @@ def make(config: TD3Config, spec: EnvSpec, total_steps: int, collect_steps: int)
     def value(params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
         return critics.value(params["critics"], obs, action, config.actor_rule)
 
+    def values(params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
+        return critics.values(params["critics"], obs, action)
+
     def critic_loss(
         part: Params, state: LearnerState, sample: Sample, key: jax.Array, metrics: Metrics
     ) -> tuple[jax.Array, Metrics]:
@@ -117,7 +120,7 @@ def make(config: TD3Config, spec: EnvSpec, total_steps: int, collect_steps: int)
     every = config.policy_period
     steps = (Step("critics", critic_loss, optimizer), Step("actor", actor_loss, actor_optimizer, every))
     parts = ("critics", "actor")
-    rule = Rule(init, steps, act, greedy, value, targets=parts, target_every=every)
+    rule = Rule(init, steps, act, greedy, value, values, targets=parts, target_every=every)
     return actor_critic.make(config, spec, total_steps, collect_steps, rule)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from agents import curves, evaluation, experience, experiment, recordings
+from agents import curves, evaluation, experience, experiment, reach, recordings
 from agents.actor_critic import LearnerConfig
 from agents.experiment import Experiment, ExperimentConfig
 from agents.q_learning import QConfig
@@ -165,7 +165,9 @@ def _chunks(
         schedule = schedule._replace(warmup_steps=warmup_steps)
     if isinstance(built.env, FunctionalEnv):
         chunks = loop.train_functional(agent, built.env, memory, schedule, _seeds(cfg), start, stopping)
-        return chunks if cfg.rollouts is None else evaluation.along(cfg, built, chunks)
+        if cfg.rollouts is None:
+            return chunks
+        return evaluation.along(cfg, built, reach.along(cfg, built, chunks))
     return loop.train_host(agent, built.env, memory, schedule, cfg.train.seed, start, stopping)
 
 
@@ -232,7 +234,8 @@ def _train(
     say: Say,
 ) -> None:
     offsets = logs.Offsets(**saved.notes["offsets"]) if saved else logs.Offsets()
-    more = evaluation.ALONG if cfg.offline or cfg.rollouts else ()
+    more: tuple[str, ...] = evaluation.ALONG if cfg.offline or cfg.rollouts else ()
+    more += reach.COLUMNS if cfg.rollouts else ()
     run = logs.RunFolder(folder, command, offsets, built.algorithm.metrics + more)
     record = _Record(cfg, built.env.spec.frames_per_step, run, offsets)
     change = saved.notes["change"] if saved else None

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from valuelearn.types import Array, EnvSpec, Memory, Sample, Stocked, Trajectory, Transition
 
+_OLDEST = jnp.iinfo(jnp.uint16).max
 _BLOCK = 1024  # Leaves under one node of the priority index; two levels serve 10^6 rows.
 
 
@@ -44,8 +45,8 @@ class ReplayState(NamedTuple):
     discount: jax.Array  # f32[E * S] 0 where the action terminated the episode.
     last: jax.Array  # bool[E * S] the action ended the episode.
     start: jax.Array  # bool[E * S] an action was taken here: a transition may start.
-    age: jax.Array  # u8[E * S] steps since the episode began, up to frame_stack - 1.
-    newest_age: jax.Array  # u8[E] of the row that is written next; an add never reads the ring.
+    age: jax.Array  # u16[E * S] steps since the episode began, 65,535 for more.
+    newest_age: jax.Array  # u16[E] of the row that is written next; an add never reads the ring.
     written: jax.Array  # i32[E] rows since the start.
     priorities: Priorities | None
 
@@ -53,7 +54,7 @@ class ReplayState(NamedTuple):
 def bytes_needed(spec: EnvSpec, capacity: int) -> int:
     """Bytes that a replay of `capacity` steps allocates, priorities aside (they take 4 a step)."""
     numbers = spec.stock_size + max(spec.reward_size, 1) + max(spec.action_size, 1)
-    return capacity * (spec.bytes_per_obs // spec.frame_stack + 4 * numbers + 7)
+    return capacity * (spec.bytes_per_obs // spec.frame_stack + 4 * numbers + 8)
 
 
 def _set_priorities(state: Priorities, index: jax.Array, value: jax.Array) -> Priorities:
@@ -130,8 +131,8 @@ def replay(
             discount=column(jnp.float32),
             last=column(jnp.bool),
             start=column(jnp.bool),
-            age=column(jnp.uint8),
-            newest_age=jnp.zeros(envs, jnp.uint8),
+            age=column(jnp.uint16),
+            newest_age=jnp.zeros(envs, jnp.uint16),
             written=jnp.zeros(envs, jnp.int32),
             priorities=None if priority_exponent is None else leaves,
         )
@@ -158,7 +159,7 @@ def replay(
             newest(timestep.next_obs),
         )
         age = state.newest_age
-        following = jnp.minimum(age + 1, stack - 1).astype(jnp.uint8)
+        following = jnp.where(age == _OLDEST, age, age + 1)
 
         def put(column: jax.Array, value: jax.Array, end_value: jax.Array | bool) -> jax.Array:
             return column.at[here].set(value).at[there].set(end_value)
@@ -251,6 +252,7 @@ def replay(
             reward=(reward * weights).sum(1),
             discount=gamma**steps * state.discount[at(env, row + steps - 1)],
             next_obs=observed(state, env, row + steps),
+            age=state.age[at(env, row)],
         )
 
     def sample(state: ReplayState, key: jax.Array) -> Sample:

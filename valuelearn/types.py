@@ -94,6 +94,7 @@ class Transition(NamedTuple):
     next_obs: Array  # [B, ...] the true observation n steps on.
     next_action: jax.Array | None = None  # f32[B, D] taken there, of recorded transitions.
     return_to_go: jax.Array | None = None  # f32[B] discounted from here on, of recorded transitions.
+    age: jax.Array | None = None  # u16[B] steps since the episode began, of replayed transitions.
 
 
 class Sample(NamedTuple):
@@ -130,7 +131,7 @@ class Agent(NamedTuple):
 
     `experience` is a `Sample` for agents that replay and a `Trajectory` for agents that learn
     from the rollout just made. `priority` is f32[B], the size of each item's loss. `value` is f32[B],
-    what the greedy action is held to be worth.
+    what the greedy action is held to be worth, and `values` f32[K, B] what by each critic.
     """
 
     init: Callable[[jax.Array, jax.Array], LearnerState]
@@ -138,6 +139,7 @@ class Agent(NamedTuple):
     update: Callable[[LearnerState, Any], tuple[LearnerState, Metrics, jax.Array]]
     greedy: Callable[[LearnerState, jax.Array], jax.Array]
     value: Callable[[LearnerState, jax.Array], jax.Array] | None = None
+    values: Callable[[LearnerState, jax.Array], jax.Array] | None = None
 
 
 class Memory(NamedTuple):
