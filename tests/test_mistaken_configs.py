@@ -205,7 +205,7 @@ ARGUMENTS = {
     ),
     "memory": (
         ["train", ATARI, "agent.replay.capacity=1_000_000_000"],
-        "agent.replay.capacity is 1000000000; the run would need 6585.",
+        "agent.replay.capacity is 1000000000; the run would need 6586.",
     ),
     "networks": (
         ["train", DQN, "agent.network.hidden=[10_000_000, 1000]"],
