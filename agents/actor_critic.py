@@ -3,6 +3,7 @@
 An algorithm is its `Step`s, and how it acts.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
@@ -60,7 +61,7 @@ class LearnerConfig(Section):
             Misfit: naming those that do not.
         """
         updates = num_envs * collect_steps * self.updates_per_step
-        if updates != int(updates):
+        if updates < 0.5 or not math.isclose(updates, round(updates)):  # Of 0.29 x 100 rounding leaves no 29.
             steps = f"env.num_envs x train.collect_steps = {num_envs} x {collect_steps}"
             reason = f"{steps} of them make {updates:g}; a whole number is wanted"
             keys = ("env.num_envs", "train.collect_steps")
@@ -231,7 +232,7 @@ def make(config: LearnerConfig, spec: EnvSpec, total_steps: int, collect_steps: 
         agent=Agent(init, act, update, greedy, value, values if rule.values else None),
         memory=memory,
         warmup_steps=config.replay.warmup_steps,
-        updates_per_iteration=int(collect_steps * spec.num_envs * config.updates_per_step),
+        updates_per_iteration=round(collect_steps * spec.num_envs * config.updates_per_step),
         memory_bytes=replay.bytes_needed(spec, config.replay.capacity),
         metrics=tuple(rule.metrics),
     )

@@ -90,11 +90,14 @@ class EnvConfig(Section):
             env = envs.make(self.id, num_envs=num_envs or self.num_envs, atari=envs.AtariOptions(**given))
         except envs.UnknownEnvironmentError as error:
             raise Misfit("env.id", self.id, str(error)) from error
-        if isinstance(env, FunctionalEnv):
-            if self.sticky_actions:
-                env = envs.sticky(env, self.sticky_actions)
-            if self.reward_noise is not None:
-                env = envs.noisy_rewards(env, *self.reward_noise)
+        return self.harder(env) if isinstance(env, FunctionalEnv) else env
+
+    def harder(self, env: FunctionalEnv) -> FunctionalEnv:
+        """A compiled environment with the sticky actions and the noise that are asked for."""
+        if self.sticky_actions:
+            env = envs.sticky(env, self.sticky_actions)
+        if self.reward_noise is not None:
+            env = envs.noisy_rewards(env, *self.reward_noise)
         return env
 
 
@@ -322,7 +325,7 @@ def make(config: ExperimentConfig) -> Experiment:
         return _make_offline(config, config.offline)
     env = make_env(config)
     if config.rollouts is not None:
-        env = config.rollouts.make(config.env.num_envs, config.agent.gamma)
+        env = config.env.harder(config.rollouts.make(config.env.num_envs, config.agent.gamma))
     spec = env.spec
     if config.train.env_frames < spec.frames_per_step:
         reason = f"one step of {config.env.id} takes {spec.frames_per_step} frames"
