@@ -187,18 +187,28 @@ class Critics:
     def loss(self, params: Params, sample: Sample, fitted: jax.Array) -> tuple[jax.Array, Metrics]:
         """The loss of all, with each item's as its `priority` [B]."""
         obs, action = sample.transition.obs, sample.transition.action
-        out = self.all.apply(params, obs, action)
+        if self.diversity:
+            out, slopes = self.with_slopes(params, obs, action)
+        else:
+            out, slopes = self.all.apply(params, obs, action), None
         losses = self.head.loss(out, fitted)  # [K, B]
         # A sum over critics: how far one is moved does not depend on how many there are.
         loss = (sample.weight * losses).mean(-1).sum()
-        if self.diversity:
-            loss += self.diversity * ensembles.alignment(self.slopes(params, obs, action)).mean()
+        if slopes is not None:
+            loss += self.diversity * ensembles.alignment(slopes).mean()
         return loss, {"loss": loss, "value": self.head.value(out).mean(), "priority": losses.mean(0)}
 
-    def slopes(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
-        """Derivatives [K, B, D] of each critic's values by the action."""
+    def with_slopes(self, params: Params, obs: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Outputs [K, B, N], and derivatives [K, B, D] of each critic's values by the action."""
 
-        def total(one: Params, action: jax.Array) -> jax.Array:
-            return self.head.value(self.one.apply(one, obs, action)).sum()
+        def of_value(out: jax.Array) -> jax.Array:
+            return jax.grad(lambda out: self.head.value(out).sum())(out)
 
-        return jax.vmap(jax.grad(total, argnums=1), (0, None))(params, action)
+        def one(params: Params) -> tuple[jax.Array, jax.Array]:
+            if self.one.with_slopes is not None:
+                out, slopes = self.one.with_slopes(params, obs, action)
+                return out, of_value(out) * slopes[:, -action.shape[-1] :]
+            out, slopes_of = jax.vjp(lambda action: self.one.apply(params, obs, action), action)
+            return out, slopes_of(of_value(out))[0]
+
+        return jax.vmap(one)(params)

@@ -1,6 +1,7 @@
 """Layers and networks: the fast convolution, initial values, and what shapes come out."""
 
 import typing
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -113,6 +114,37 @@ def test_dueling_advantages_have_no_mean():
     np.testing.assert_allclose(
         network.apply({"params": streams | {"_Stream_0": lifted}}, OBS), out, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("hidden", [(16,), (16, 8, 12)])
+def test_values_with_slopes_are_those_of_differentiating_twice(hidden):
+    keys = jax.random.split(jax.random.key(0), 5)
+    network = networks.vector(1, hidden=hidden, init="fan_in_uniform")
+    obs, action = jax.random.normal(keys[0], (7, 4)), jax.random.normal(keys[1], (7, 2))
+    params = network.init(keys[2], obs, action)
+    of_values, of_slopes = jax.random.normal(keys[3], (7,)), jax.random.normal(keys[4], (7, 6))
+
+    def at_once(params, obs, action):
+        out, slopes = network.with_slopes(params, obs, action)
+        return (of_values * out[:, 0]).sum() + (of_slopes * slopes).sum(), (out, slopes)
+
+    def apart(params, obs, action):
+        out, slopes_of = jax.vjp(lambda *inputs: network.apply(params, *inputs), obs, action)
+        slopes = jnp.concatenate(slopes_of(jnp.ones_like(out)), axis=-1)
+        return (of_values * out[:, 0]).sum() + (of_slopes * slopes).sum(), (out, slopes)
+
+    found, wanted = (
+        jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(params, obs, action)
+        for loss in (at_once, apart)
+    )
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "options"), [(2, {}), (1, {"layer_norm": True}), (1, {"blocks": "simba"})]
+)
+def test_only_plain_networks_of_one_output_know_their_slopes(outputs, options):
+    assert networks.vector(outputs, hidden=(8, 8), **options).with_slopes is None
 
 
 def test_layer_norm_forgets_the_scale_of_its_input():

@@ -119,11 +119,13 @@ class Network(NamedTuple):
     """`apply(params, obs, key) -> out [B, A, N]`, or of a critic `apply(params, obs, action) -> [B, N]`.
 
     `key` draws the fractions of an implicit-quantile network; without one they are fixed
-    midpoints. Other networks ignore it.
+    midpoints. Other networks ignore it. Where a network of one output knows how, `with_slopes` gives
+    out [B, 1] with its derivatives [B, F] by all inputs laid side by side, cheap to differentiate again.
     """
 
     init: Callable[..., Params]
     apply: Callable[..., jax.Array]
+    with_slopes: Callable[..., tuple[jax.Array, jax.Array]] | None = None
 
 
 class Agent(NamedTuple):

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from valuelearn.networks.layers import Dense, InitName, Stream, activate
-from valuelearn.types import Network
+from valuelearn.networks.slopes import relu_with_slopes
+from valuelearn.types import Network, Params
 
 BlockName = Literal["plain", "bro", "simba"]
 _EXPANSION = 4  # Of the inner layer of SimBa's block.
@@ -70,7 +71,14 @@ def vector(
     def joined(inputs: Sequence[jax.Array]) -> jax.Array:
         return jnp.concatenate([x.reshape(len(x), -1).astype(jnp.float32) for x in inputs], axis=-1)
 
+    def with_slopes(params: Params, *inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        layers = [params["params"][f"Dense_{number}"] for number in range(len(hidden) + 1)]
+        pairs = [(layer["kernel"], layer["bias"]) for layer in layers]
+        value, slopes = relu_with_slopes(pairs, joined(inputs))
+        return value[:, None], slopes
+
     return Network(
         lambda key, *inputs: module.init(key, joined(inputs)),
         lambda params, *inputs: cast(jax.Array, module.apply(params, joined(inputs))),
+        with_slopes if blocks == "plain" and not layer_norm and outputs == 1 else None,
     )
