@@ -24,9 +24,9 @@ KEPT_IN = {
 # Each may import those before it, never those after. `heads` needs the type that `backups` names.
 LAYERS = (
     "errors", "types", "stocks", "moments", "policies", "supports", "doctor", "projections", "backups",
-    "heads", "ensembles", "objectives", "dp", "networks", "replay", "return_scale", "loop", "evaluate",
-    "config", "checkpoint", "signals", "logs", "progress", "stats", "plots",
-    "cli",
+    "heads", "ensembles", "objectives", "dp", "networks", "dynamics", "model_report", "replay",
+    "return_scale", "loop", "evaluate", "config", "checkpoint", "signals", "logs", "progress", "stats",
+    "plots", "cli",
 )  # fmt: skip
 
 

@@ -1,5 +1,5 @@
 """The front door: `valuelearn train | resume | evaluate | plot | reproduce | ablate | report | solve |
-support | dataset`.
+model | support | dataset`.
 
 Everything heavy is imported inside the commands, so that `--help` answers at once.
 """
@@ -238,6 +238,24 @@ def solve(
     config = load(solving.SolveConfig, process, arguments)
     with placing(process, arguments):
         solving.solve(config, plot, typer.echo)
+
+
+@app.command()
+def model(
+    config: Annotated[Path, typer.Argument(help="A YAML file, such as agents/dynamics/mujoco.yaml.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Such as dataset=FILE")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("model"),
+) -> None:
+    """Fit a model of an environment's dynamics to a dataset, and report how good it is."""
+    from agents import models
+    from valuelearn.config import load, placing
+
+    cfg = load(models.ModelConfig, config, overrides or [])
+    with placing(config, overrides or []):
+        models.fit(cfg, out, sys.argv, typer.echo)
+    typer.echo(f"wrote {out}")
 
 
 @app.command()

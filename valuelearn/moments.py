@@ -40,3 +40,8 @@ def merged(moments: Moments, batch: jax.Array, weight: jax.Array | float = 1.0) 
 def standardized(moments: Moments, x: jax.Array) -> jax.Array:
     """Vectors [..., D] less their mean, over their standard deviation."""
     return (x - moments.mean) * jax.lax.rsqrt(moments.variance + _LEAST_VARIANCE)
+
+
+def deviation(moments: Moments) -> jax.Array:
+    """Standard deviations [D], as `standardized` divides by them."""
+    return jnp.sqrt(moments.variance + _LEAST_VARIANCE)

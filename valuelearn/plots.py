@@ -125,6 +125,47 @@ def laws(
     _save(figure, file)
 
 
+def model(
+    names: Sequence[str],
+    explained: np.ndarray,
+    covered: np.ndarray,
+    levels: Sequence[float],
+    errors: Sequence[np.ndarray],
+    file: Path,
+) -> None:
+    """Draw how good a model of the dynamics is.
+
+    Args:
+        names: of the P things predicted.
+        explained: R^2 [P] of each.
+        covered: share [L, P] of held-out values within the central intervals of `levels` [L].
+        errors: after each of K steps alone: the tenth, half and ninth tenth of errors, and half of standing.
+        file: the picture to write.
+    """
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
+    places = np.arange(len(names))
+    left.barh(places, np.clip(explained, 0, 1))
+    left.set(yticks=places, yticklabels=names, xlim=(0, 1), xlabel="R² of held-out changes")
+    left.invert_yaxis()
+    left.tick_params(axis="y", labelsize=7)
+    middle.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="as it should be")
+    for index, column in enumerate(covered.T):
+        middle.plot(levels, column, color="C0", alpha=0.3, label="one dimension" if index == 0 else None)
+    middle.plot(levels, covered.mean(1), color="C0", linewidth=2, label="mean")
+    middle.set(xlabel="central interval of the prediction", ylabel="held-out values within it")
+    middle.legend(fontsize="small")
+    low, half, high, standing = errors
+    steps = np.arange(1, len(half) + 1)
+    right.fill_between(steps, low, high, alpha=0.2, linewidth=0)
+    right.plot(steps, half, label="model alone, 10 to 90 % of windows")
+    right.plot(steps, standing, color="0.4", linestyle="--", label="nothing changes")
+    right.set(xlabel="steps", ylabel="error, standard deviations", yscale="log")
+    right.legend(fontsize="small")
+    for axes in (left, middle, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, file)
+
+
 def _draw_map(axes: Axes, label: str, texts: np.ndarray) -> None:
     height, width = texts.shape
     axes.set(

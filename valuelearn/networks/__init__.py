@@ -1,6 +1,7 @@
 """Networks as `Network(init, apply)`: the only place that knows flax."""
 
 from valuelearn.networks.action_value import action_value
+from valuelearn.networks.gaussian import gaussian, kernel_shares
 from valuelearn.networks.layers import Conv, Dense, InitName, Padding
 from valuelearn.networks.stock import StockInput
 from valuelearn.networks.torsos import TorsoName
@@ -15,5 +16,7 @@ __all__ = [
     "StockInput",
     "TorsoName",
     "action_value",
+    "gaussian",
+    "kernel_shares",
     "vector",
 ]
