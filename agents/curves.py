@@ -50,10 +50,10 @@ def published(env_id: str, agent: str) -> plots.Published | None:
     return None
 
 
-def plot(folders: list[Path], file: Path, agent: str | None = None, label: str | None = None) -> None:
+def plot(folders: list[Path], file: Path, agent: str | None = None) -> None:
     """Draw the runs' learning curves, beside a published one where they are of one game or robot.
 
-    `agent` names the published one. With a label the runs are seeds of one curve, else each has its own.
+    `agent` names the published one.
 
     Raises:
         RunFolderError: where a folder is not a run, or the picture cannot be written.
@@ -69,5 +69,4 @@ def plot(folders: list[Path], file: Path, agent: str | None = None, label: str |
         beside = published(ids[0], agent or _USUAL[kind])
     if beside is not None and kind == "mujoco":
         title = f"{title}; published: v2, with older physics"
-    groups = [(label, folders)] if label else [(folder.name, [folder]) for folder in folders]
-    plots.curves(groups, file, title, beside)
+    plots.curves([(folder.name, [folder]) for folder in folders], file, title, beside)

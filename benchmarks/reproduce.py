@@ -69,15 +69,24 @@ def _of_curve(cfg: ExperimentConfig) -> dict[str, Any]:
     return cfg.model_dump(exclude={"checkpoint": True, "train": {"cpu_threads": True}})
 
 
-def train(wanted: Target, env_frames: int, runs: Mapping[int, Path], command: list[str], say: Say) -> None:
+def train(
+    wanted: Target, env_frames: int, runs: Mapping[int, Path], command: list[str], say: Say, *overrides: str
+) -> None:
     """Train the run of each seed in its folder; one that is there goes on, or is taken as it is.
+
+    `overrides` are of what a curve does not depend on.
 
     Raises:
         UserError: where a folder holds another run, before any is trained.
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
     arguments = {
-        seed: [f"env.id={wanted.env_id}", f"train.env_frames={env_frames}", f"train.seed={seed}"]
+        seed: [
+            f"env.id={wanted.env_id}",
+            f"train.env_frames={env_frames}",
+            f"train.seed={seed}",
+            *overrides,
+        ]
         for seed in runs
     }
     configs = {seed: config.load(ExperimentConfig, wanted.config, arguments[seed]) for seed in runs}

@@ -4,38 +4,64 @@ Published is SAC of five seeds (Dopamine; see `benchmarks/reference/`) on MuJoCo
 physics are older than ours: nothing says that the curves must agree, only that ours should be as good. At
 every 50,000 steps, all of them judged, ours must be at least the published mean less one standard deviation.
 
-A published point at step S is the mean return of the training episodes of an iteration of 1,000 steps, or
-somewhat more as its last episode is played to the end, that begins there; it is of one to a few episodes a
-seed. Ours is the mean return of all the episodes that ended within 5,000 steps of S to either side, averaged
-over seeds; at the end of a run there is only the side before.
+Ours is counted as the published is, by iterations. One plays episodes until it has made 1,000 steps, the last
+of them to its end, and counts as 1,000 steps whatever it made; its return is the mean of its episodes'. So
+where episodes end early more steps are made than are counted, and a long episode, alone in its iteration,
+weighs more than one of several short ones. A published point is that of one iteration, and ours the mean of
+the ten around it. The steps that we really made stand beside.
 """
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from agents import curves
+from agents import experience
 from benchmarks import reproduce as shared
-from valuelearn import logs
+from envs import datasets
+from envs.datasets import Dataset
+from valuelearn import logs, plots
 from valuelearn.errors import UserError
 from valuelearn.plots import Published
 
-Metrics = Mapping[str, np.ndarray]  # Columns, as `logs.read_metrics` gives them.
-
+_LEAST_STEPS = 1_000  # Of an iteration.
 _EVERY_STEPS = 50_000
-_NEAR_STEPS = 5_000
-_COLUMNS = ("seed", "env_frames", "episodes", "episode_return")
+_NEAR = 5  # Iterations to either side of a published one that ours is the mean of.
+_COLUMNS = ("seed", "iteration", "env_steps", "mean_return")
+
+
+class Iterations(NamedTuple):
+    """A run as the published ones are counted."""
+
+    env_steps: np.ndarray  # i64[I] really made before each.
+    mean_return: np.ndarray  # f64[I] NaN where no episode came to its end.
+
+
+def iterations(recorded: Dataset) -> Iterations:
+    """The whole iterations of a run's experience; of episodes that a checkpoint cut the steps alone count."""
+    begun, means = [0], []
+    made, returns = 0, []
+    parts = zip(datasets.episodes(recorded), datasets.finished(recorded), strict=True)
+    for rows, whole in parts:
+        made = rows.stop
+        if whole:
+            returns.append(recorded.reward[rows].sum(dtype=np.float64))
+        if made - begun[-1] >= _LEAST_STEPS:
+            means.append(np.mean(returns) if returns else np.nan)
+            begun.append(made)
+            returns = []
+    return Iterations(np.array(begun[:-1]), np.array(means))
 
 
 class Comparison(NamedTuple):
-    """Our mean training return around a step beside the published one."""
+    """Our mean training return around a step, as the published are counted, beside the published one."""
 
     step: int
-    ours: float  # NaN where a seed ended no episode.
+    made: float  # Steps that we really made, the mean of seeds.
+    ours: float  # NaN where no episode of a seed came to its end.
     mean: float
     std: float  # Of the published seeds.
 
@@ -47,32 +73,52 @@ class Comparison(NamedTuple):
     def __str__(self) -> str:
         """One line of the table."""
         verdict = "reached" if self.good else f"{self.mean - self.std - self.ours:.2f} short"
-        return f"{self.step:9,d}  {self.ours:9.2f}  {self.mean:9.2f}  {self.std:9.2f}  {verdict}"
+        figures = f"{self.ours:9.2f}  {self.mean:9.2f}  {self.std:9.2f}"
+        return f"{self.step:9,d}  {self.made:9,.0f}  {figures}  {verdict}"
 
 
-_HEADER = f"{'steps':>9}  {'ours':>9}  {'published':>9}  {'std':>9}"
+_HEADER = f"{'steps':>9}  {'made':>9}  {'ours':>9}  {'published':>9}  {'std':>9}"
 
 
-def compare(tables: Sequence[Metrics], published: Published, steps: int) -> list[Comparison]:
-    """Every 50,000 steps of runs, one a table, that made so many."""
+def compare(runs: Sequence[Iterations], published: Published) -> list[Comparison]:
+    """Every 50,000 steps, counted as the published are, that all runs came to."""
+    come = min(len(run.env_steps) for run in runs)
     found = []
     for step, mean, low in zip(published.frames, published.mean, published.low, strict=True):
-        if 0 < step <= steps and step % _EVERY_STEPS == 0:
-            ends = step - _NEAR_STEPS, step + _NEAR_STEPS
-            ours = np.mean([logs.training_return(metrics, *ends) for metrics in tables])
-            found.append(Comparison(int(step), float(ours), float(mean), float(mean - low)))
+        index = int(step) // _LEAST_STEPS
+        if index == 0 or step % _EVERY_STEPS or index > come:
+            continue
+        # At the end of a run there is only the side before.
+        around = (run.mean_return[index - _NEAR : index + _NEAR] for run in runs)
+        made = np.mean([run.env_steps[min(index, come - 1)] for run in runs])
+        known = [returns[np.isfinite(returns)] for returns in around]
+        ours = np.mean([returns.mean() for returns in known]) if all(map(len, known)) else np.nan
+        found.append(Comparison(int(step), float(made), float(ours), float(mean), float(mean - low)))
     return found
 
 
-def _write(file: Path, tables: Sequence[Metrics]) -> None:
-    """Write the curve of every seed, a row for each row of its metrics."""
+def _write(file: Path, runs: dict[int, Iterations]) -> None:
+    """Write the curve of every seed, a row for each iteration."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
-    for metrics in tables:
-        for seed, frames, episodes, mean in zip(*(metrics[name] for name in _COLUMNS), strict=True):
-            writer.writerow([int(seed), int(frames), int(episodes), "" if np.isnan(mean) else f"{mean:.3f}"])
+    for seed, run in runs.items():
+        for index, (steps, mean) in enumerate(zip(*run, strict=True)):
+            writer.writerow([seed, index, int(steps), "" if np.isnan(mean) else f"{mean:.3f}"])
     logs.write_whole(file, text.getvalue())
+
+
+def _iterations_of(folder: Path) -> Iterations:
+    """Those of a finished run.
+
+    Raises:
+        UserError: where it did not leave its experience.
+    """
+    file = folder / experience.FILE
+    if not file.exists():
+        reason = "it was made with checkpoint.experience=false, and its episodes are wanted"
+        raise UserError(f"{folder}: {reason}; name another folder with --run")
+    return iterations(datasets.load(file))
 
 
 def reproduce(
@@ -87,7 +133,7 @@ def reproduce(
 ) -> bool:
     """Train, or go on with, a run a seed in `folder`; whether their mean reaches the published curve.
 
-    Leaves the curves in `out`, as a table and as a picture.
+    Leaves the curves in `out`, as a table and as a picture, along the steps as the published are counted.
 
     Raises:
         UserError: where nothing is published to compare with, a folder holds another run, or `out` cannot be.
@@ -98,12 +144,24 @@ def reproduce(
     except OSError as error:
         raise UserError(f"--out {out}: cannot be made ({error.strerror})") from None
     runs = {seed: folder / f"seed_{seed}" for seed in seeds}
-    shared.train(wanted, steps, runs, command, say)
+    shared.train(wanted, steps, runs, command, say, "checkpoint.experience=true")
     name = f"{env_id.partition('/')[2]}_{agent}"
-    tables = [logs.read_metrics(run) for run in runs.values()]
-    _write(out / f"{name}.csv", tables)
+    found = {seed: _iterations_of(run) for seed, run in runs.items()}
+    _write(out / f"{name}.csv", found)
     ours = f"ours, mean of {len(runs)} seeds" if len(runs) > 1 else "ours, one seed"
-    curves.plot(list(runs.values()), out / f"{name}.png", wanted.agent, ours)
-    rows = compare(tables, wanted.curve, steps)
+    lines = [
+        (
+            _LEAST_STEPS * np.arange(len(run.mean_return)),
+            plots.smooth(run.mean_return, np.isfinite(run.mean_return), 2 * _NEAR),
+        )
+        for run in found.values()
+    ]
+    names = {
+        "title": f"{env_id}; published: v2, with older physics",
+        "xlabel": "environment steps, counted by iterations of 1,000",
+        "ylabel": "training return",
+    }
+    plots.means([(ours, lines)], out / f"{name}.png", names, wanted.curve)
+    rows = compare(list(found.values()), wanted.curve)
     criterion = "reach the published mean less one standard deviation"
     return shared.verdict([_HEADER, *map(str, rows)], [row.good for row in rows], criterion, say)

@@ -9,6 +9,7 @@ import pytest
 from agents import curves
 from agents.experiment import ExperimentConfig
 from benchmarks import reproduce, reproduce_atari, reproduce_robots
+from envs import datasets
 from valuelearn import cli, config, logs, plots
 
 COMMAND = ("reproduce", "atari/breakout", "--agent", "dqn_mse", "--million-frames", "3")
@@ -49,12 +50,25 @@ def breakout(folder, *per_million, seed=0):
     return finished(folder, "atari/dqn_mse.yaml", per_million, "env.id=atari/breakout", seed=seed)
 
 
+def recorded(lengths, returns, cut=()):
+    """Experience in episodes of these lengths and returns, of which some were cut."""
+    ends = np.cumsum(lengths)
+    last, reward = np.zeros(ends[-1], bool), np.zeros(ends[-1], np.float32)
+    last[ends - 1], reward[ends - 1] = True, returns
+    truncated = last.copy()
+    truncated[ends[list(cut)] - 1] = False
+    obs, action = np.zeros((len(last), 11), np.float32), np.zeros((len(last), 3), np.float32)
+    return datasets.Dataset(obs, action, reward, np.ones_like(reward), truncated, last, obs)
+
+
 def hopper(folder, seed, *returns, kind="mujoco/sac.yaml"):
-    """A run of 100,000 steps with these returns at its 50,000th and its last."""
-    rows = np.zeros(20)
-    rows[[9, 10, 19]] = returns  # One row to either side of the 50,000th.
-    arguments = ("env.id=mujoco/Hopper-v5", "train.cpu_threads=1")
-    return finished(folder / f"seed_{seed}", kind, rows, *arguments, every_frames=5_000, seed=seed)
+    """A run of 100,000 steps in episodes of 500, with these returns around its 50,000th and at its last."""
+    arguments = ("env.id=mujoco/Hopper-v5", "train.cpu_threads=1", "checkpoint.experience=true")
+    run = finished(folder / f"seed_{seed}", kind, np.zeros(20), *arguments, every_frames=5_000, seed=seed)
+    of_episodes = np.zeros(200)
+    of_episodes[[*range(90, 110)]], of_episodes[190:] = returns
+    datasets.save(recorded(np.full(200, 500), of_episodes), run / "experience.hdf5")
+    return run
 
 
 def test_the_range_is_widened_by_a_share_of_the_mean():
@@ -68,25 +82,33 @@ def test_the_range_is_widened_by_a_share_of_the_mean():
     assert [row.outside for row in inside] == [0, 0]
 
 
+def test_iterations_are_those_of_the_published():
+    found = reproduce_robots.iterations(
+        recorded([600, 500, 1_000, 400, 700, 999, 1, 30], [1, 2, 5, 9, 4, 6, 8, 7], cut=[3])
+    )
+    # The last one made too few steps; the cut episode is known by its length alone.
+    assert found.env_steps.tolist() == [0, 1_100, 2_100, 3_200]
+    assert found.mean_return.tolist() == [1.5, 5, 4, 7]
+    only_cut = reproduce_robots.iterations(recorded([1_000, 1_000], [3, 3], cut=[0]))
+    np.testing.assert_array_equal(only_cut.mean_return, [np.nan, 3])
+
+
 def test_what_a_robot_is_judged_by():
     steps = np.arange(0, 210_000, 10_000.0)
     published = plots.Published("", steps, steps, steps - 7_000, steps + 7_000)
-    rows = np.arange(5_000, 155_000, 5_000.0)
-    half = {"seed": 0 * rows, "env_frames": rows, "episodes": rows / 5_000, "episode_return": rows - 10_000}
-    whole = half | {"seed": 0 * rows + 1, "episodes": 1 + 0 * rows, "episode_return": 1.0 * rows}
-    found = reproduce_robots.compare([half, whole], published, 150_000)
-    assert [(row.step, row.mean, row.std) for row in found] == [
-        (50_000, 50_000, 7_000),
-        (100_000, 100_000, 7_000),
-        (150_000, 150_000, 7_000),
+    index = np.arange(150)
+    short = reproduce_robots.Iterations(1_200 * index, 1_000.0 * index - 10_000)
+    whole = reproduce_robots.Iterations(1_000 * np.arange(160), 1_000.0 * np.arange(160))
+    found = reproduce_robots.compare([short, whole], published)
+    assert [(row.step, row.made, row.mean, row.std) for row in found] == [
+        (50_000, 55_000, 50_000, 7_000),
+        (100_000, 110_000, 100_000, 7_000),
+        (150_000, 163_900, 150_000, 7_000),  # The 149th is the last of one that all came to.
     ]
-    # Seeds count alike; a seed's rows to either side count by their episodes, and at the end there is one.
-    sides = (10 * 40_000 + 11 * 45_000) / 21
-    assert found[0].ours == pytest.approx((sides + 52_500) / 2)
-    assert found[2].ours == (140_000 + 150_000) / 2
-    assert [row.good for row in reproduce_robots.compare([half], published, 150_000)] == [False] * 3
-    half["episodes"] = 0 * rows
-    assert not any(row.good for row in reproduce_robots.compare([half, whole], published, 150_000))
+    assert found[0].ours == 49_500 - 5_000 and found[2].ours == (147_000 - 10_000 + 149_500) / 2
+    assert [row.good for row in reproduce_robots.compare([short], published)] == [False] * 3
+    never = reproduce_robots.Iterations(whole.env_steps, np.full(160, np.nan))
+    assert not any(row.good for row in reproduce_robots.compare([never, whole], published))
 
 
 def test_every_published_curve_has_a_config_that_reproduces_it():
@@ -123,7 +145,7 @@ def test_what_a_run_is_drawn_beside(monkeypatch, tmp_path):
     monkeypatch.setattr(
         plots, "curves", lambda groups, file, title, published: drawn.append((title, published))
     )
-    robot, game = hopper(tmp_path, 0, 0, 0, 0), breakout(tmp_path / "game", 0.0)
+    robot, game = hopper(tmp_path, 0, 0, 0), breakout(tmp_path / "game", 0.0)
     recorded = finished(tmp_path / "recorded", "offline/iql.yaml", [0.0])  # Its clock counts updates.
     for runs in ([robot], [game], [robot, game], [recorded]):
         curves.plot(runs, tmp_path / "x.png")
@@ -148,22 +170,25 @@ def test_the_verdict(call, tmp_path):
 def test_the_verdict_on_a_robot(call, tmp_path):
     """Published at 50,000 and 100,000 steps: 1,150.1 ± 621.1 and 2,337.2 ± 928.4."""
     folder = tmp_path / "runs"
-    hopper(folder, 4, 500, 500, 1400)
+    hopper(folder, 4, 500, 1400)
     # Runs that datasets are made from save more, and are the same runs.
-    hopper(folder, 5, 300, 900, 1430, kind="datasets/mujoco.yaml")
+    hopper(folder, 5, 600, 1430, kind="datasets/mujoco.yaml")
     out = tmp_path / "new" / "results"
     said = call(*ROBOT, "--seed", 4, "--seeds", 2, "--run", folder, "--out", out, code=0)
-    assert "50,000     550.00    1150.13     621.12  reached" in said
+    assert "50,000     50,000     550.00    1150.13     621.12  reached" in said
     assert "reproduced: 2 of 2 judged points reach the published mean less one standard deviation" in said
     assert (out / "Hopper-v5_sac.png").stat().st_size > 10_000
     with (out / "Hopper-v5_sac.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 40 and rows[-1] == {
-        "seed": "5", "env_frames": "100000", "episodes": "5", "episode_return": "1430.000"
+    assert len(rows) == 200 and rows[-1] == {
+        "seed": "5", "iteration": "99", "env_steps": "99000", "mean_return": "1430.000"
     }  # fmt: skip
     said = call(*ROBOT, "--seed", 4, "--seeds", 1, "--run", folder, code=1)
     assert "NOT reproduced: 0 of 2" in said and "29.02 short" in said and "8.88 short" in said
     assert (folder / "Hopper-v5_sac.csv").exists()
+    (folder / "seed_4" / "experience.hdf5").unlink()
+    said = call(*ROBOT, "--seed", 4, "--seeds", 1, "--run", folder, code=2)
+    assert "seed_4: it was made with checkpoint.experience=false, and its episodes are wanted" in said
 
 
 def test_missing_runs_are_trained_and_unfinished_ones_taken_up(monkeypatch, tmp_path):
@@ -172,7 +197,7 @@ def test_missing_runs_are_trained_and_unfinished_ones_taken_up(monkeypatch, tmp_
     did = []
     monkeypatch.setattr(training, "train", lambda cfg, folder, *_: did.append((folder.name, cfg.train.seed)))
     monkeypatch.setattr(training, "resume", lambda folder, *_: did.append(folder.name))
-    hopper(tmp_path, 1, 0, 0, 0)
+    hopper(tmp_path, 1, 0, 0)
     wanted = reproduce.target("mujoco/Hopper-v5", "sac")
     runs = {seed: tmp_path / f"seed_{seed}" for seed in range(3)}
     reproduce.train(wanted, 100_000, runs, [], print)
@@ -180,7 +205,7 @@ def test_missing_runs_are_trained_and_unfinished_ones_taken_up(monkeypatch, tmp_
 
 
 def test_a_folder_with_another_run_is_refused_before_any_is_trained(call, tmp_path):
-    hopper(tmp_path, 1, 0, 0, 0, kind="mujoco/td3.yaml")
+    hopper(tmp_path, 1, 0, 0, kind="mujoco/td3.yaml")
     said = call(*ROBOT, "--run", tmp_path, code=2)
     assert said.count("\n") == 1 and f"{tmp_path / 'seed_1'}: it holds another run" in said
     assert not (tmp_path / "seed_0").exists()

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from valuelearn import logs
 
 
-def _smooth(values: np.ndarray, weights: np.ndarray, width: int) -> np.ndarray:
+def smooth(values: np.ndarray, weights: np.ndarray, width: int) -> np.ndarray:
     """Running weighted mean over `width` rows; NaN where no episode ended."""
     kernel = np.ones(width)
     total = np.convolve(np.where(weights > 0, values, 0.0) * weights, kernel)[: len(values)]
@@ -51,8 +51,7 @@ def curves(
     for run, metrics in tables.items():
         if not len(metrics["seed"]):
             raise logs.RunFolderError(f"{run / 'metrics.csv'}: no row has been written yet")
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    furthest = 0.0
+    drawn = []
     for label, runs in groups:
         lines = []
         for metrics in (tables[run] for run in runs):
@@ -60,8 +59,27 @@ def curves(
             for seed in np.unique(metrics["seed"]):
                 chosen = metrics["seed"] == seed
                 width = max(chosen.sum() // 40, 1)
-                smooth = _smooth(metrics["episode_return"][chosen], metrics["episodes"][chosen], width)
-                lines.append((come[chosen], smooth))
+                values = smooth(metrics["episode_return"][chosen], metrics["episodes"][chosen], width)
+                lines.append((come[chosen], values))
+        drawn.append((label, lines))
+    # On a dataset rows tell the returns of the policy of the moment.
+    axes = {"xlabel": unit, "ylabel": "return of the policy" if unit == "updates" else "training return"}
+    means(drawn, file, {"title": title, **axes}, published)
+
+
+def means(
+    groups: Sequence[tuple[str, Sequence[tuple[np.ndarray, np.ndarray]]]],
+    file: Path,
+    names: Mapping[str, str],
+    published: Published | None = None,
+) -> None:
+    """Draw lines, each of places [K] and values [K], thin, and the mean of each labelled group of them thick.
+
+    `names` are the `title`, `xlabel` and `ylabel`. `published` is drawn beside them.
+    """
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    furthest = 0.0
+    for label, lines in groups:
         furthest = max(furthest, *(come[-1] for come, _ in lines))
         places = lines[0][0]
         places = places[places <= min(come[-1] for come, _ in lines)]  # Where every seed has come.
@@ -75,9 +93,7 @@ def curves(
         frames, mean, low, high = (column[shown] for column in published[1:])
         axes.fill_between(frames, low, high, color="black", alpha=0.15, linewidth=0)
         axes.plot(frames, mean, color="black", marker="o", markersize=4, linewidth=1, label=published.label)
-    # On a dataset rows tell the returns of the policy of the moment.
-    axes.set(xlabel=unit, ylabel="return of the policy" if unit == "updates" else "training return")
-    axes.set_title(title)
+    axes.set(**names)
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter())
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", framealpha=0.6)
