@@ -32,9 +32,6 @@ class SACConfig(ActorCriticConfig):
     """Return units for a unit of entropy at the beginning; it is learnt."""
     target_entropy: float = -1.0
     """Entropy per number of an action that the temperature is adjusted for."""
-    target_action: Literal["drawn", "mean"] = "drawn"
-    """The action that follows in targets: one drawn from the actor, or the mean one of the actor's target
-    network, at the density of one drawn there (as in Dopamine's code, whose curves are published)."""
     entropy_in_target: bool = True
     """Whether the entropy is part of the values; CQL leaves it to the actor."""
     conservative: ConservativeConfig | None = None
@@ -80,17 +77,11 @@ def make(config: SACConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
     def values(params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
         return critics.values(params["critics"], obs, action)
 
-    def following(state: LearnerState, obs: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        if config.target_action == "drawn":
-            return sampled(state.params["actor"], obs, key)
-        mean, log_std = gaussian(actor.apply(state.target_params["actor"], obs))
-        return jnp.tanh(mean), tanh_gaussian(mean, log_std, key)[1]
-
     def critic_loss(
         part: Params, state: LearnerState, sample: Sample, key: jax.Array, metrics: Metrics
     ) -> tuple[jax.Array, Metrics]:
         action_key, subset_key, more_key = jax.random.split(key, 3)
-        action, log_prob = following(state, sample.transition.next_obs, action_key)
+        action, log_prob = sampled(state.params["actor"], sample.transition.next_obs, action_key)
         temperature = jnp.exp(state.params["log_temperature"]) if config.entropy_in_target else 0.0
         of_target = state.target_params["critics"]
         fitted, fit = critics.targets(of_target, sample, action, temperature * log_prob, subset_key)
@@ -123,6 +114,5 @@ def make(config: SACConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         Step("log_temperature", temperature_loss, actor_optimizer),
     )
     metrics = ("entropy", "temperature", *(("conservative_gap",) if config.conservative else ()))
-    targets = ("critics",) if config.target_action == "drawn" else ("critics", "actor")
-    rule = Rule(init, steps, act, greedy, value, values, targets, metrics=metrics)
+    rule = Rule(init, steps, act, greedy, value, values, metrics=metrics)
     return actor_critic.make(config, spec, total_steps, collect_steps, rule)

@@ -11,7 +11,7 @@ from agents import critics, sac
 from agents.sac import SACConfig
 from valuelearn import ensembles, heads, loop, networks
 from valuelearn.config import Misfit
-from valuelearn.types import EnvSpec, FunctionalEnv, Sample, Timestep, Transition
+from valuelearn.types import EnvSpec, FunctionalEnv, Timestep
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 HEADS = [name for name in heads.NAMES if name != "iqn"]
@@ -135,54 +135,15 @@ def test_the_best_action_is_found(name):
         {"network": {"hidden": (32,), "critic_hidden": (32, 32), "blocks": "bro"}},
         {"network": {"hidden": (32, 32), "blocks": "simba"}},
         {"optimizer": {"name": "adamw", "learning_rate": 3e-3, "epsilon": 1e-8, "weight_decay": 1e-3}},
-        {"target_action": "mean"},
         {"reward_scale": 0.5, "actor_optimizer": {"learning_rate": 1e-3, "epsilon": 1e-8}},
     ],
-    ids=[
-        "redq",
-        "sac_n",
-        "edac",
-        "tqc",
-        "layer_norm",
-        "bro",
-        "simba",
-        "weight_decay",
-        "mean_action",
-        "reward_scale",
-    ],
+    ids=["redq", "sac_n", "edac", "tqc", "layer_norm", "bro", "simba", "weight_decay", "reward_scale"],
 )
 def test_settings_of_the_family(options):
     _, _, found = trained(constant(2), 3_000, **options)
     reward = options.get("reward_scale", 1.0)
     wanted = (reward + GAMMA * found["temperature"] * found["entropy"]) / (1 - GAMMA)
     assert found["value"] == pytest.approx(wanted, abs=0.1)
-
-
-@pytest.mark.parametrize("of_target", [False, True])
-def test_the_mean_action_in_targets_is_the_target_actors(of_target):
-    config = SACConfig(target_action="mean", temperature=1e-9, network={"hidden": (8,)})
-    spec = EnvSpec((3,), np.dtype(np.float32), 0, 1, action_size=2)
-    agent = sac.make(config, spec, 1_000_000, 1).agent
-    obs = jax.random.normal(jax.random.key(0), (2, 16, 3))
-    state, other = (agent.init(jax.random.key(seed), obs[0]) for seed in (1, 2))
-    # One of the two actors becomes another; only the target's counts.
-    parts = {"actor": other.params["actor"]}
-    if of_target:
-        state = state._replace(target_params=state.target_params | parts)
-    else:
-        state = state._replace(params=state.params | parts)
-    action, reward = jax.random.uniform(jax.random.key(3), (16, 2)), jnp.linspace(-1, 1, 16)
-    sample = Sample(
-        Transition(obs[0], action, reward, jnp.full(16, 0.9), obs[1]), jnp.ones(16), jnp.arange(16)
-    )
-    _, _, priority = jax.jit(agent.update)(state, sample)
-
-    believed = other if of_target else agent.init(jax.random.key(1), obs[0])
-    critics = config.critics()
-    following = agent.greedy(believed, obs[1])
-    worth = critics.value(state.target_params["critics"], obs[1], following, "lowest")
-    held = critics.values(state.params["critics"], obs[0], action)
-    np.testing.assert_allclose(priority, jnp.square(held - reward - 0.9 * worth).mean(0), rtol=1e-4)
 
 
 def test_critics_do_not_share_a_step():

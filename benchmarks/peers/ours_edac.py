@@ -31,7 +31,6 @@ def load(task: dict) -> ExperimentConfig:
         f"agent.target_tau={task['tau']}",
         "agent.reward_scale=1.0",
         "agent.target_entropy=-1.0",
-        "agent.target_action=drawn",
     ]
     return config.load(ExperimentConfig, CONFIGS / "mujoco" / "sac.yaml", arguments)
 

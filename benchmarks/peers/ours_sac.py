@@ -15,7 +15,6 @@ def load(task: dict) -> ExperimentConfig:
         f"env.id=mujoco/{task['env']}",
         f"agent.network.hidden={task['hidden']}",
         "agent.network.init=fan_in_uniform",
-        "agent.target_action=drawn",
         f"agent.optimizer.learning_rate={task['learning_rate']}",
         f"agent.replay.capacity={task['capacity']}",
         f"agent.replay.warmup_steps={task['warmup_steps']}",
