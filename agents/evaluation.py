@@ -37,10 +37,10 @@ def learners(cfg: ExperimentConfig, saved: Path, spec: EnvSpec) -> list[LearnerS
     blank = experiment.abstract_learner(_algorithm(cfg, spec), spec)
     like, seeds = blank.params, cfg.train.seeds
     # The parameters of seeds that were trained together, and only those, have an axis of seeds.
-    if several := envs.is_functional(cfg.env.id) or cfg.offline is not None:
+    if cfg.together:
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((seeds, *x.shape), x.dtype), like)
     params = checkpoint.restore_params(saved, like)
-    each = [jax.tree.map(lambda x, i=i: x[i], params) for i in range(seeds)] if several else [params]
+    each = [jax.tree.map(lambda x, i=i: x[i], params) for i in range(seeds)] if cfg.together else [params]
     return [LearnerState(params, None, None, jax.random.key(0), jnp.int32(0)) for params in each]
 
 
@@ -105,14 +105,18 @@ def along(cfg: ExperimentConfig, built: Experiment, chunks: Iterator[Chunk]) -> 
             "obtained": float(returns.discounted.mean()),
         }
 
-    for chunk in chunks:
-        each: list[dict[str, float]] = [dict(extremes) for _ in range(cfg.train.seeds)]
-        if episodes:
-            for index, found in enumerate(each):
-                learner = jax.tree.map(lambda x, i=index: x[i], chunk.state.learner)
-                found |= of_seed(learner, cfg.train.seed + index)
-        columns = {name: np.array([one[name] for one in each], np.float64) for name in each[0]}
-        yield chunk._replace(metrics=chunk.metrics | columns)
+    try:
+        for chunk in chunks:
+            each: list[dict[str, float]] = [dict(extremes) for _ in range(cfg.train.seeds)]
+            if episodes:
+                for index, found in enumerate(each):
+                    learner = jax.tree.map(lambda x, i=index: x[i], chunk.state.learner)
+                    found |= of_seed(learner, cfg.train.seed + index)
+            columns = {name: np.array([one[name] for one in each], np.float64) for name in each[0]}
+            yield chunk._replace(metrics=chunk.metrics | columns)
+    finally:
+        if not isinstance(env, FunctionalEnv):
+            env.close()
 
 
 def summary(cfg: ExperimentConfig, metrics: Mapping[str, np.ndarray]) -> list[str]:

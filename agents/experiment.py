@@ -19,7 +19,7 @@ from valuelearn.config import Misfit, Section, load
 from valuelearn.errors import no_such_path
 from valuelearn.logs import RunFolderError
 from valuelearn.loop import Schedule, initial_timestep
-from valuelearn.replay import CapacityError
+from valuelearn.replay import CapacityError, mixed
 from valuelearn.stocks import Stocks
 from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, LearnerState
 
@@ -189,7 +189,7 @@ class ExperimentConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "ExperimentConfig":
-        if not envs.is_functional(self.env.id):
+        if not envs.is_functional(self.env.id) and self.rollouts is None:
             outside = f"{self.env.id} runs outside the compiled loop, where"
             if self.train.seeds > 1 and self.offline is None:
                 reason = f"{outside} one seed is trained at a time"
@@ -206,7 +206,7 @@ class ExperimentConfig(Section):
             recordings.check(self.agent)
         self._check_leavings()
         if self.rollouts is not None:
-            self.rollouts.check(self.env.id)
+            self.rollouts.check(self.env.id, self.agent)
             if self.offline is not None:
                 reason = "it is not mixed with rollouts; none is wanted"
                 raise Misfit("offline.dataset", self.offline.dataset, reason, "rollouts")
@@ -217,13 +217,19 @@ class ExperimentConfig(Section):
             raise Misfit("evaluation.stock", self.evaluation.stock, reason, "evaluation.objective")
         return self
 
+    @property
+    def together(self) -> bool:
+        """Whether seeds are trained at once, and arrays have an axis of them: all inside a compiled loop."""
+        inside = envs.is_functional(self.env.id)
+        return inside or self.offline is not None or self.rollouts is not None
+
     def _check_leavings(self) -> None:
         """Refuse what a run on a dataset, or in the compiled loop, does not leave."""
         kept = self.checkpoint.policies_every_frames
         if self.offline is not None and kept is not None:
             reason = "a run on a dataset has no frames of its own; null is wanted"
             raise Misfit("checkpoint.policies_every_frames", kept, reason, "offline")
-        if self.checkpoint.experience and (self.offline is not None or envs.is_functional(self.env.id)):
+        if self.checkpoint.experience and self.together:
             where = "on a dataset" if self.offline is not None else "inside the compiled loop"
             reason = f"a run {where} leaves none; false is wanted"
             raise Misfit("checkpoint.experience", True, reason, "env.id", "offline")
@@ -323,14 +329,22 @@ def make(config: ExperimentConfig) -> Experiment:
     _set_up_cpu(config.train)
     if config.offline is not None:
         return _make_offline(config, config.offline)
-    env = make_env(config)
-    if config.rollouts is not None:
-        env = config.env.harder(config.rollouts.make(config.env.num_envs, config.agent.gamma))
+    recorded = None
+    if config.rollouts is None:
+        env = make_env(config)
+    else:
+        env, agent, recorded = _rollouts(config, config.rollouts)
+        env, config = config.env.harder(env), config.model_copy(update={"agent": agent})
     spec = env.spec
     if config.train.env_frames < spec.frames_per_step:
         reason = f"one step of {config.env.id} takes {spec.frames_per_step} frames"
         raise Misfit("train.env_frames", config.train.env_frames, reason, "env.id")
     algorithm = make_algorithm(config, spec)
+    if recorded is not None:
+        size = sum(x.nbytes for x in jax.tree.leaves(recorded.init()))
+        algorithm = algorithm._replace(
+            memory=mixed(recorded, algorithm.memory), memory_bytes=algorithm.memory_bytes + size
+        )
     if config.checkpoint.experience:
         experience.check(config.agent, config.train.env_frames, spec)
     total_steps = config.train.env_frames // spec.frames_per_step
@@ -348,6 +362,14 @@ def make(config: ExperimentConfig) -> Experiment:
         checkpoint_steps=None if every is None else max(every // spec.frames_per_step, 1),
     )
     return Experiment(env, algorithm, schedule, abstract_learner(algorithm, spec))
+
+
+def _rollouts(config: ExperimentConfig, rollouts: ravl.RolloutsConfig) -> ravl.Rollouts:
+    env = make_env(config, 1)
+    if not isinstance(env, FunctionalEnv):
+        env.close()  # Its shapes were wanted alone.
+    assert isinstance(config.agent, LearnerConfig)  # The plane's actions are continuous, and so are robots'.
+    return ravl.make(rollouts, config.env.id, env.spec._replace(num_envs=config.env.num_envs), config.agent)
 
 
 def _make_offline(config: ExperimentConfig, offline: recordings.OfflineConfig) -> Experiment:

@@ -91,7 +91,7 @@ def fit(cfg: ModelConfig, folder: Path, command: list[str], say: Say) -> None:
         DatasetError: where the dataset cannot be read, is another environment's, or is too small.
     """
     logs.check_new_folder(folder)
-    spec = _spec(cfg)
+    spec = spec_of(cfg.env)
     dataset = load_dataset(cfg.dataset, cfg.env, spec)
     known = np.flatnonzero(datasets.next_obs_known(dataset))
     split_key, key = jax.random.split(jax.random.key(cfg.seed))
@@ -135,7 +135,7 @@ def load(folder: Path) -> Fitted:
     if not (folder / "config.yaml").is_file():
         raise logs.RunFolderError(f"{folder}: there is no model in it; valuelearn model fits one")
     cfg = config.load(ModelConfig, folder / "config.yaml")
-    spec = _spec(cfg)
+    spec = spec_of(cfg.env)
     network = dynamics.network(spec.obs_shape[0], cfg.hidden)
     sizes = spec.obs_shape[0], spec.action_size
     like = jax.eval_shape(lambda key: dynamics.unfitted(network, *sizes, cfg.elites, key), jax.random.key(0))
@@ -155,8 +155,9 @@ def load_dataset(source: str, env_id: str, spec: EnvSpec) -> Dataset:
     return dataset
 
 
-def _spec(cfg: ModelConfig) -> EnvSpec:
-    env = envs.make(cfg.env, num_envs=1)
+def spec_of(env_id: str) -> EnvSpec:
+    """The shapes of an environment."""
+    env = envs.make(env_id, num_envs=1)
     if not isinstance(env, FunctionalEnv):
         env.close()
     return env.spec

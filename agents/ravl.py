@@ -1,18 +1,27 @@
 """Learning in rollouts of a model that are cut short: what they are, and the environment that makes them.
 
-Model-based policy optimisation (Janner et al., 2019) is any agent of continuous actions here; RAVL (Sims et
-al., 2024) is one whose critics are many, the lowest counting, and made unlike (`agent.num_critics`,
-`agent.diversity`).
+Model-based policy optimisation (Janner et al., 2019) is any agent of continuous actions here; with `penalty`
+it is MOPO (Yu et al., 2020). RAVL (Sims et al., 2024) is one whose critics are many, the lowest counting, and
+made unlike (`agent.num_critics`, `agent.diversity`).
 """
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from pydantic import Field
 
-from envs import edge_of_reach
+from agents import models, recordings
+from agents.actor_critic import LearnerConfig
+from agents.models import Fitted
+from envs import edge_of_reach, simulated, terminal_rules
+from envs.datasets import Dataset
+from envs.simulated import Outcome
+from valuelearn import dynamics
 from valuelearn.config import Misfit, Section
-from valuelearn.types import FunctionalEnv, Transition
+from valuelearn.dynamics import Model
+from valuelearn.types import EnvSpec, FunctionalEnv, Memory, Transition
 
 _PLANE = "plane/edge_of_reach"
 
@@ -22,26 +31,106 @@ class RolloutsConfig(Section):
 
     steps: Annotated[int, Field(gt=0)] = 5
     """Steps after which a rollout is cut; what would have followed is bootstrapped."""
+    model: str | None = None
+    """Folder of the model that rollouts follow, as `valuelearn model` writes it; none in the plane, whose own
+    dynamics they follow."""
+    dataset: str | None = None
+    """Recorded transitions that rollouts of a model start from; none for those that it was fitted to."""
+    real_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of each batch that is recorded transitions, where rollouts are a model's."""
+    penalty: Annotated[float, Field(ge=0)] = 0.0
+    """What is taken off a model's reward for each unit of its doubt (MOPO's lambda): of its members' norms of
+    the standard deviations that they predict, the largest."""
     patch: edge_of_reach.Patch = "none"
     """States whose true values are told where they would be bootstrapped from, in plane/edge_of_reach: none,
     those at the edge of reach, or as many random ones."""
     episodes: Annotated[int, Field(ge=0, le=65_536)] = 256
     """Whole episodes of the environment that the policy plays for each row of metrics; 0 for none."""
 
-    def check(self, env_id: str) -> None:
-        """Refuse an environment whose dynamics are not known.
+    def check(self, env_id: str, agent: Section) -> None:
+        """Refuse what rollouts there cannot be, and agents that cannot learn in them.
 
         Raises:
-            Misfit: naming the one whose are.
+            Misfit: naming what does not fit.
         """
-        if env_id != _PLANE:
-            raise Misfit("env.id", env_id, f"rollouts are made of {_PLANE} alone", "rollouts.steps")
+        if self.model is None:
+            if env_id != _PLANE:
+                reason = (
+                    f"its dynamics are not known, as those of {_PLANE} are; fit a model: valuelearn model"
+                )
+                raise Misfit("env.id", env_id, reason, "rollouts.model")
+            return
+        if env_id == _PLANE:
+            raise Misfit(
+                "rollouts.model", self.model, "the plane's dynamics are known; none is wanted", "env.id"
+            )
+        if self.patch != "none":
+            raise Misfit("rollouts.patch", self.patch, f"true values are known in {_PLANE} alone", "env.id")
+        recordings.check(agent, "rollouts.model")
+        assert isinstance(agent, LearnerConfig)
+        real = round(self.real_share * agent.replay.batch_size)
+        if self.real_share and not 0 < real < agent.replay.batch_size:
+            reason = f"of a batch of {agent.replay.batch_size} that is {real}; some of either kind are wanted"
+            raise Misfit("rollouts.real_share", self.real_share, reason, "agent.replay.batch_size")
 
-    def at_edge(self, transition: Transition) -> jax.Array:
-        """Whether transitions [B] bootstrap from a state that no rollout goes on from."""
-        return edge_of_reach.at_edge(transition.next_obs, self.steps)
 
-    def make(self, num_envs: int, gamma: float) -> FunctionalEnv:
-        """So many rollouts at once."""
-        env = edge_of_reach.make(num_envs, self.steps)
-        return edge_of_reach.patched(env, self.steps, gamma, self.patch)
+class Rollouts(NamedTuple):
+    """What there is to learn from."""
+
+    env: FunctionalEnv
+    agent: LearnerConfig  # With the part of its batches that is of rollouts.
+    recorded: Memory | None  # The transitions of a dataset, with the other part.
+
+
+def at_edge(config: RolloutsConfig, transition: Transition) -> jax.Array:
+    """Whether transitions [B] bootstrap from a state that no rollout goes on from.
+
+    In the plane it is known which no rollout could go on from; elsewhere those of a last step stand for them.
+    """
+    if config.model is None:
+        return edge_of_reach.at_edge(transition.next_obs, config.steps)
+    assert transition.age is not None
+    return transition.age >= config.steps - 1
+
+
+def make(config: RolloutsConfig, env_id: str, spec: EnvSpec, agent: LearnerConfig) -> Rollouts:
+    """As many rollouts at once as `spec` has environments.
+
+    Raises:
+        RunFolderError, ConfigError, CheckpointError: where there is no model.
+        DatasetError: where the dataset cannot be read.
+        Misfit: where model, dataset or agent are of other environments.
+    """
+    if config.model is None:
+        env = edge_of_reach.make(spec.num_envs, config.steps)
+        return Rollouts(edge_of_reach.patched(env, config.steps, agent.gamma, config.patch), agent, None)
+    fitted = models.load(Path(config.model))
+    if fitted.config.env != env_id:
+        raise Misfit("rollouts.model", config.model, f"it is of {fitted.config.env}", "env.id")
+    dataset = models.load_dataset(config.dataset or fitted.config.dataset, env_id, spec)
+    env, size = _of_model(fitted, dataset, spec, config), agent.replay.batch_size
+    if not config.real_share:
+        return Rollouts(env, agent, None)
+    real = round(config.real_share * size)
+    return Rollouts(env, _drawing(agent, size - real), recordings.drawn(dataset, _drawing(agent, real)))
+
+
+def _drawing(agent: LearnerConfig, batch_size: int) -> LearnerConfig:
+    """The same with other batches."""
+    replay = agent.replay.model_copy(update={"batch_size": batch_size})
+    return agent.model_copy(update={"replay": replay})
+
+
+def _of_model(fitted: Fitted, dataset: Dataset, spec: EnvSpec, config: RolloutsConfig) -> FunctionalEnv:
+    terminated = terminal_rules.rule(fitted.config.env)
+
+    def starts(world: tuple[Model, jax.Array], key: jax.Array, count: int) -> jax.Array:
+        return world[1][jax.random.randint(key, (count,), 0, len(world[1]))]
+
+    def step(world: tuple[Model, jax.Array], obs: jax.Array, action: jax.Array, key: jax.Array) -> Outcome:
+        predicted = dynamics.predicted(fitted.network, world[0], obs, action)
+        next_obs, reward = dynamics.drawn(predicted, key)
+        doubt = jnp.linalg.norm(predicted.deviation, axis=-1).max(0)
+        return Outcome(next_obs, reward - config.penalty * doubt, terminated(next_obs))
+
+    return simulated.make(spec, starts, step, config.steps, (fitted.model, jnp.asarray(dataset.obs)))

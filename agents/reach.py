@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from agents import ravl
 from agents.experiment import Experiment, ExperimentConfig
 from valuelearn.loop import Chunk
 from valuelearn.types import LearnerState, Metrics
@@ -25,7 +26,7 @@ def along(cfg: ExperimentConfig, built: Experiment, chunks: Iterator[Chunk]) -> 
     mean of all: the pessimism that targets take from there.
     """
     assert cfg.rollouts is not None
-    agent, memory, at_edge = built.algorithm.agent, built.algorithm.memory, cfg.rollouts.at_edge
+    agent, memory, rollouts = built.algorithm.agent, built.algorithm.memory, cfg.rollouts
     assert agent.value is not None and agent.values is not None
     value, values = agent.value, agent.values
 
@@ -33,7 +34,7 @@ def along(cfg: ExperimentConfig, built: Experiment, chunks: Iterator[Chunk]) -> 
         samples = jax.vmap(memory.sample, (None, 0))(replay, jax.random.split(key, _BATCHES))
         drawn = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), samples.transition)
         bootstrapped = drawn.discount > 0
-        edge = bootstrapped & at_edge(drawn)
+        edge = bootstrapped & ravl.at_edge(rollouts, drawn)
         inner = bootstrapped & ~edge
         each = values(learner, drawn.next_obs)
         apart = each.mean(0) - each.min(0)

@@ -35,8 +35,8 @@ class OfflineConfig(Section):
     """Whole episodes of the environment for each of those evaluations, as many copies of it; 0 for none."""
 
 
-def check(agent: Section) -> None:
-    """Refuse an agent that cannot learn from a dataset.
+def check(agent: Section, key: str = "offline.dataset") -> None:
+    """Refuse an agent that cannot learn from a dataset, which `key` names.
 
     Raises:
         Misfit: naming what it would need.
@@ -44,22 +44,22 @@ def check(agent: Section) -> None:
     if not isinstance(agent, LearnerConfig | DQNConfig):
         name = getattr(agent, "name", "it")
         reason = f"it learns from what it has just done; of a dataset dqn, sac, td3, bc and iql do ({name})"
-        raise Misfit("agent.name", name, reason, "offline.dataset")
+        raise Misfit("agent.name", name, reason, key)
     if isinstance(agent, LearnerConfig):
-        _check_single_steps(agent.replay)
+        _check_single_steps(agent.replay, key)
         if agent.return_size is not None:
             reason = "a dataset's returns do not change; scale its rewards with agent.reward_scale"
-            raise Misfit("agent.return_size", agent.return_size, reason, "offline.dataset")
+            raise Misfit("agent.return_size", agent.return_size, reason, key)
 
 
-def _check_single_steps(config: ReplayConfig) -> None:
+def _check_single_steps(config: ReplayConfig, key: str = "offline.dataset") -> None:
     """Refuse a replay that does more than draw transitions uniformly, as only one of logged steps does."""
     if config.n_step > 1:
         reason = "transitions of a dataset are single steps; 1 is wanted"
-        raise Misfit("agent.replay.n_step", config.n_step, reason, "offline.dataset")
+        raise Misfit("agent.replay.n_step", config.n_step, reason, key)
     if config.priority_exponent is not None:
         reason = "transitions of a dataset are drawn uniformly; none is wanted"
-        raise Misfit("agent.replay.priority_exponent", config.priority_exponent, reason, "offline.dataset")
+        raise Misfit("agent.replay.priority_exponent", config.priority_exponent, reason, key)
 
 
 def memory(

@@ -27,7 +27,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-import envs
 from agents.experiment import ExperimentConfig
 from valuelearn import config
 from valuelearn.config import Misfit, Section
@@ -214,7 +213,7 @@ def _trials(
                 cfg = config.load(ExperimentConfig, file, own)
             except config.ConfigError as error:
                 raise config.ConfigError(f"{path}: {error}") from None
-            at_once = envs.is_functional(cfg.env.id) or cfg.offline is not None
+            at_once = cfg.together
             for some in [seeds] if at_once else [range(seed, seed + 1) for seed in seeds]:
                 last = f"seeds-{some[0]}-to-{some[-1]}" if len(some) > 1 else f"seed-{some[0]}"
                 where = folder / _name((*method, *tuned)) / task.replace("/", "-") / last

@@ -41,7 +41,7 @@ def check(name: str) -> None:
 def make(num_envs: int, limit: int = HORIZON) -> FunctionalEnv:
     """`num_envs` copies, whose episodes are truncated after `limit` steps."""
     spec = EnvSpec((2,), np.dtype(np.float32), num_actions=0, num_envs=num_envs, action_size=2)
-    return simulated.make(spec, starts, dynamics, limit)
+    return simulated.make(spec, lambda _, *rest: starts(*rest), lambda _, *rest: dynamics(*rest), limit)
 
 
 def starts(key: jax.Array, count: int) -> jax.Array:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from agents import experiment
+from agents import experiment, models
 from agents.experiment import ExperimentConfig
 from envs import datasets
 from valuelearn import config, loop
@@ -39,7 +39,16 @@ def recorded(tmp_path_factory):
     return file
 
 
-def small(path, recorded, replay_logs):
+@pytest.fixture(scope="module")
+def model(recorded, tmp_path_factory):
+    """A model fitted to it."""
+    folder = tmp_path_factory.mktemp("model") / "hopper"
+    tiny = {"members": 2, "elites": 1, "hidden": (8,), "weight_decay": (0.0, 0.0), "most_epochs": 1}
+    models.fit(models.ModelConfig(dataset=str(recorded), **tiny), folder, [], print)
+    return folder
+
+
+def small(path, recorded, replay_logs, model):
     cfg = config.load(ExperimentConfig, path)
     if cfg.offline is not None:
         found = replay_logs if cfg.env.id.startswith("atari/") else recorded
@@ -53,6 +62,8 @@ def small(path, recorded, replay_logs):
         f"train.log_frames={20 * frames}",
         *SMALL[cfg.agent.name],
     ]
+    if cfg.rollouts is not None and cfg.rollouts.model is not None:
+        arguments += [f"rollouts.model={model}", "agent.updates_per_step=0.1", "agent.replay.batch_size=16"]
     if cfg.agent.name not in ("pqn", "sac", "td3"):
         # Two vector steps, 8 agent steps, make one update.
         arguments += ["train.collect_steps=2", "agent.update_period_steps=8", "agent.replay.batch_size=8"]
@@ -61,12 +72,12 @@ def small(path, recorded, replay_logs):
 
 def test_the_configs_are_found():
     names = {path.relative_to(FOLDER).parts[0] for path in PATHS}
-    assert {"atari", "classic", "datasets", "grid", "minatar", "mujoco", "offline"} <= names
+    assert {"atari", "classic", "datasets", "grid", "minatar", "mujoco", "offline", "rollouts"} <= names
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(FOLDER).with_suffix("")))
-def test_a_config_trains(path, recorded, replay_logs):
-    cfg = small(path, recorded, replay_logs)
+def test_a_config_trains(path, recorded, replay_logs, model):
+    cfg = small(path, recorded, replay_logs, model)
     built = experiment.make(cfg)
     env, algorithm, schedule = built.env, built.algorithm, built.schedule
     parts = (algorithm.agent, env, algorithm.memory, schedule)

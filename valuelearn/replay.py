@@ -309,3 +309,26 @@ def recorded(transitions: Transition, batch_size: int) -> Memory:
         sample=sample,
         reprioritise=lambda state, sample, priority: state,
     )
+
+
+def mixed(kept: Memory, growing: Memory) -> Memory:
+    """Batches of one memory that stays as it is and one that is added to, both drawn from uniformly.
+
+    A transition of the first counts as one from an episode's beginning where the other tells its age.
+    """
+
+    def sample(state: tuple[Any, Any], key: jax.Array) -> Sample:
+        first, second = (
+            memory.sample(part, key)
+            for memory, part, key in zip((kept, growing), state, jax.random.split(key), strict=True)
+        )
+        ages = jnp.zeros(len(first.index), second.transition.age.dtype)
+        first = first._replace(transition=first.transition._replace(age=ages))
+        return jax.tree.map(lambda *parts: jnp.concatenate(parts), first, second)
+
+    return Memory(
+        init=lambda: (kept.init(), growing.init()),
+        add=lambda state, trajectory: (state[0], growing.add(state[1], trajectory)),
+        sample=sample,
+        reprioritise=lambda state, sample, priority: state,
+    )
