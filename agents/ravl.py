@@ -21,6 +21,7 @@ from envs.simulated import Outcome
 from valuelearn import dynamics
 from valuelearn.config import Misfit, Section
 from valuelearn.dynamics import Model
+from valuelearn.errors import UserError
 from valuelearn.types import EnvSpec, FunctionalEnv, Memory, Transition
 
 _PLANE = "plane/edge_of_reach"
@@ -59,6 +60,10 @@ class RolloutsConfig(Section):
                     f"its dynamics are not known, as those of {_PLANE} are; fit a model: valuelearn model"
                 )
                 raise Misfit("env.id", env_id, reason, "rollouts.model")
+            for name in ("dataset", "penalty"):
+                if found := getattr(self, name):
+                    reason = "it is of rollouts of a model; name one in rollouts.model"
+                    raise Misfit(f"rollouts.{name}", found, reason, "rollouts.model")
             return
         if env_id == _PLANE:
             raise Misfit(
@@ -66,8 +71,9 @@ class RolloutsConfig(Section):
             )
         if self.patch != "none":
             raise Misfit("rollouts.patch", self.patch, f"true values are known in {_PLANE} alone", "env.id")
+        if not isinstance(agent, LearnerConfig):
+            return  # It cannot play there at all, as whoever makes the environment says.
         recordings.check(agent, "rollouts.model")
-        assert isinstance(agent, LearnerConfig)
         real = round(self.real_share * agent.replay.batch_size)
         if self.real_share and not 0 < real < agent.replay.batch_size:
             reason = f"of a batch of {agent.replay.batch_size} that is {real}; some of either kind are wanted"
@@ -97,14 +103,16 @@ def make(config: RolloutsConfig, env_id: str, spec: EnvSpec, agent: LearnerConfi
     """As many rollouts at once as `spec` has environments.
 
     Raises:
-        RunFolderError, ConfigError, CheckpointError: where there is no model.
         DatasetError: where the dataset cannot be read.
-        Misfit: where model, dataset or agent are of other environments.
+        Misfit: where there is no model, or model or dataset are of another environment.
     """
     if config.model is None:
         env = edge_of_reach.make(spec.num_envs, config.steps)
         return Rollouts(edge_of_reach.patched(env, config.steps, agent.gamma, config.patch), agent, None)
-    fitted = models.load(Path(config.model))
+    try:
+        fitted = models.load(Path(config.model))
+    except UserError as error:
+        raise Misfit("rollouts.model", config.model, str(error)) from error
     if fitted.config.env != env_id:
         raise Misfit("rollouts.model", config.model, f"it is of {fitted.config.env}", "env.id")
     dataset = models.load_dataset(config.dataset or fitted.config.dataset, env_id, spec)

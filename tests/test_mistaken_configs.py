@@ -52,11 +52,39 @@ FILES = {
     ),
     "rollouts_of_atari": (
         "env: {id: classic/pendulum}\nagent: {name: sac}\nrollouts: {steps: 5}",
-        'line 1: env.id is "classic/pendulum"; rollouts are made of plane/edge_of_reach alone',
+        'line 1: env.id is "classic/pendulum"; its dynamics are not known, as those of plane/edge_of',
     ),
     "no_rollouts": (
         "env: {id: plane/edge_of_reach}\nagent: {name: sac}\nrollouts: {steps: 0}",
         "line 3: rollouts.steps is 0; more than 0 is wanted",
+    ),
+    "penalty_of_nothing": (
+        "env: {id: plane/edge_of_reach}\nagent: {name: sac}\nrollouts: {penalty: 1.0}",
+        "line 3: rollouts.penalty is 1.0; it is of rollouts of a model; name one in rollouts.model",
+    ),
+    "model_of_the_plane": (
+        "env: {id: plane/edge_of_reach}\nagent: {name: sac}\nrollouts: {model: x}",
+        'line 3: rollouts.model is "x"; the plane\'s dynamics are known; none is wanted',
+    ),
+    "patched_robot": (
+        "env: {id: mujoco/Hopper-v5}\nagent: {name: sac}\nrollouts: {model: x, patch: edge}",
+        'line 3: rollouts.patch is "edge"; true values are known in plane/edge_of_reach alone',
+    ),
+    "share_of_one": (
+        "env: {id: mujoco/Hopper-v5}\nagent: {name: sac}\nrollouts: {model: x, real_share: 1.0}",
+        "line 3: rollouts.real_share is 1.0; less than 1.0 is wanted",
+    ),
+    "share_of_nothing": (
+        "env: {id: mujoco/Hopper-v5}\nagent: {name: sac, replay: {batch_size: 8}}\nrollouts: {model: x}",
+        "line 2: rollouts.real_share is 0.05; of a batch of 8 that is 0; some of either kind are wanted",
+    ),
+    "dqn_in_rollouts": (
+        "env: {id: mujoco/Hopper-v5}\nagent: {name: dqn}\nrollouts: {model: x}",
+        'line 1: env.id is "mujoco/Hopper-v5"; its actions are continuous, which dqn does not choose',
+    ),
+    "no_model": (
+        "env: {id: mujoco/Hopper-v5}\nagent: {name: sac}\nrollouts: {model: x}",
+        'line 3: rollouts.model is "x"; x: there is no model in it; valuelearn model fits one',
     ),
     "half_an_update": (
         "env: {id: classic/pendulum, num_envs: 3}\nagent: {name: sac, updates_per_step: 0.125}",

@@ -1,0 +1,165 @@
+"""Rollouts of learnt models: what they are made of, and runs that learn in them."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from agents import experiment, models, ravl, training
+from agents.experiment import ExperimentConfig
+from agents.sac import SACConfig
+from envs import datasets
+from tests.test_models import CONFIG, SMALL, swinging
+from valuelearn import cli, config, dynamics, logs
+from valuelearn.types import EnvSpec, Trajectory
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+RAVL = CONFIG.parent.parent / "configs" / "rollouts" / "ravl.yaml"
+ENV, ROBOT = "gym/Pendulum-v1", "mujoco/InvertedPendulum-v5"
+SPEC = EnvSpec((3,), np.dtype(np.float32), 0, 512, action_size=1)
+AGENT = SACConfig(replay={"batch_size": 40})
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    file = swinging(folder / "pendulum.hdf5", env_id=ENV)
+    cfg = config.load(models.ModelConfig, CONFIG, [f"dataset={file}", f"env={ENV}", *SMALL])
+    models.fit(cfg, folder / "model", [], lambda said: None)
+    return folder / "model"
+
+
+def rollouts(model, **options):
+    return ravl.make(ravl.RolloutsConfig(model=str(model), **options), ENV, SPEC, AGENT)
+
+
+def test_rollouts_start_where_was_recorded_and_follow_the_model(model, play_functional):
+    played = play_functional(rollouts(model, steps=3).env, 6)
+    np.testing.assert_array_equal(played.step.last, np.tile([[False], [False], [True]], (2, 512)))
+    assert (played.step.discount == 1).all()
+    known = {row.tobytes() for row in datasets.load(models.load(model).config.dataset).obs}
+    assert all(row.tobytes() in known for row in played.obs[[0, 3]].reshape(-1, 3))
+    np.testing.assert_array_equal(played.obs[1:3], played.step.next_obs[:2])
+    fitted = models.load(model)
+    said = dynamics.predicted(fitted.network, fitted.model, played.obs[0], played.action[0])
+    # Of two members, each of which is drawn half of the time.
+    apart = (played.step.next_obs[0] - said.next_obs) / said.deviation[..., :-1]
+    assert (np.abs(apart).min(0) < 6).all()
+    mean, spread = said.next_obs.mean(0), said.deviation[..., :-1].mean()
+    assert abs((played.step.next_obs[0] - mean).mean()) < 4 * spread / np.sqrt(512)
+
+
+def test_doubt_is_taken_off_rewards(model, play_functional):
+    plain, less = (play_functional(rollouts(model, penalty=penalty).env, 1) for penalty in (0.0, 2.0))
+    fitted = models.load(model)
+    said = dynamics.predicted(fitted.network, fitted.model, plain.obs[0], plain.action[0])
+    doubt = np.linalg.norm(said.deviation, axis=-1).max(0)
+    np.testing.assert_allclose(plain.step.reward[0] - less.step.reward[0], 2 * doubt, rtol=1e-3)
+    np.testing.assert_array_equal(plain.step.next_obs, less.step.next_obs)
+
+
+def test_episodes_of_a_model_end_by_the_rule_of_the_robot(tmp_path, play_functional):
+    """Of a pole that falls over beyond an angle of 0.2."""
+    chance = np.random.default_rng(0)
+    obs = chance.uniform(-0.3, 0.3, (400, 4)).astype(np.float32)
+    action, reward = chance.uniform(-1, 1, (400, 1)).astype(np.float32), np.ones(400, np.float32)
+    last = np.arange(1, 401) % 20 == 0
+    datasets.save(
+        datasets.Dataset(obs, action, reward, reward, last, last, 0.9 * obs), tmp_path / "pole.hdf5"
+    )
+    arguments = [f"dataset={tmp_path / 'pole.hdf5'}", f"env={ROBOT}", *SMALL]
+    models.fit(config.load(models.ModelConfig, CONFIG, arguments), tmp_path / "model", [], lambda said: None)
+    options = ravl.RolloutsConfig(model=str(tmp_path / "model"), steps=4)
+    played = play_functional(ravl.make(options, ROBOT, SPEC._replace(obs_shape=(4,)), AGENT).env, 4).step
+    fallen = np.abs(played.next_obs[..., 1]) > 0.2
+    assert 0.1 < fallen.mean() < 0.9
+    np.testing.assert_array_equal(played.discount == 0, fallen)
+    assert played.last[fallen].all()
+
+
+def test_batches_are_mixed(model):
+    made = rollouts(model, real_share=0.25)
+    recorded = datasets.load(models.load(model).config.dataset)
+    assert made.agent.replay.batch_size == 30
+    cfg = config.load(ExperimentConfig, RAVL, run_in(model, "rollouts.real_share=0.25"))
+    built = experiment.make(cfg)
+    memory = built.algorithm.memory
+    state = jax.eval_shape(memory.init)
+    held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state[0]))
+    assert (
+        held == sum(x.nbytes for x in (recorded.obs, recorded.action, recorded.next_obs)) + 8 * recorded.rows
+    )
+    assert built.algorithm.memory_bytes > held
+    filled = memory.init()
+    env_state, obs = built.env.init(jax.random.key(0))
+    steps = []
+    for key in jax.random.split(jax.random.key(1), 6):
+        action = jnp.zeros((8, 1))
+        env_state, step = built.env.step(env_state, action, key)
+        steps.append(Trajectory(obs, action, step))
+        obs = step.obs
+    filled = memory.add(filled, jax.tree.map(lambda *x: jnp.stack(x), *steps))
+    sample = memory.sample(filled, jax.random.key(2))
+    known = {row.tobytes() for row in recorded.obs}
+    real = np.array([row.tobytes() in known for row in np.asarray(sample.transition.obs)])
+    assert real[:4].all() and (np.asarray(sample.transition.action)[4:] == 0).all()
+    assert len(sample.weight) == 16 and (np.asarray(sample.transition.age)[:4] == 0).all()
+
+
+def run_in(model, *more):
+    return [
+        f"env={{id: {ENV}, num_envs: 8}}",
+        f"rollouts={{model: {model}, steps: 2, real_share: 0.25, episodes: 2}}",
+        "train={env_frames: 640, log_frames: 64, collect_steps: 2, seeds: 2}",
+        "agent.network.hidden=[8]",
+        "agent.num_critics=3",
+        "agent.updates_per_step=0.125",
+        "agent.replay={capacity: 400, warmup_steps: 64, batch_size: 16}",
+        "checkpoint.every_frames=128",
+        "evaluation.episodes=2",
+        *more,
+    ]
+
+
+def test_a_run_in_rollouts_of_a_model(model, tmp_path, monkeypatch, capsys):
+    """Its policy is played in the true environment; cut off, it goes on as the same run."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    cfg = config.load(ExperimentConfig, RAVL, run_in(model))
+    training.train(cfg, whole, [], lambda said: None)
+    rows = logs.read_metrics(whole)
+    assert rows["episode_return"].max() < -500  # Of a pendulum that nobody swings up, in 200 steps.
+    assert rows["updates"].max() == (640 - 64) // 8
+    table = (whole / "metrics.csv").read_text().splitlines()
+    assert "edge_value" in table[0] and len(table) == 21
+
+    class Enough(Exception):
+        pass
+
+    chunks, kept = training._chunks, []
+
+    def until(*arguments):
+        for chunk in chunks(*arguments):
+            kept.append(None)
+            yield chunk
+            if len(kept) == 5:
+                raise Enough
+
+    monkeypatch.setattr(training, "_chunks", until)
+    with pytest.raises(Enough):
+        training.train(cfg, cut, [], lambda said: None)
+    monkeypatch.setattr(training, "_chunks", chunks)
+    training.resume(cut, [], lambda said: None)
+    assert (cut / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+    monkeypatch.setattr(sys, "argv", ["valuelearn", "evaluate", str(whole), "--episodes", "2"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0 and "seed 1: greedy return -" in capsys.readouterr().out
+
+
+def test_a_model_of_another_robot_is_refused(model, tmp_path):
+    cfg = config.load(ExperimentConfig, RAVL, [*run_in(model), "env.id=mujoco/Hopper-v5"])
+    with pytest.raises(config.Misfit, match=f"it is of {ENV}"):
+        training.train(cfg, tmp_path / "run", [], print)
+    assert not (tmp_path / "run").exists()
