@@ -4,12 +4,10 @@ A folder holds `config.yaml`, `versions.json`, the best members (`model`), the c
 and the report: `one_step.csv`, `open_loop.csv` and `report.png`.
 """
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -121,7 +119,8 @@ def fit(cfg: ModelConfig, folder: Path, command: list[str], say: Say) -> None:
         course.append([progress.epoch, *progress.errors])
     model = dynamics.elites(progress.model, progress.errors, cfg.elites)
     checkpoint.save_params(folder / "model", model)
-    _write(folder / "fit.csv", ["epoch", *(f"member_{index}" for index in range(cfg.members))], course)
+    members = [f"member_{index}" for index in range(cfg.members)]
+    logs.write_table(folder / "fit.csv", ["epoch", *members], course)
     report = model_report.report(network, model, held_out, *windows)
     _tell(report, folder, say)
 
@@ -185,24 +184,17 @@ def _windows(dataset: Dataset, steps: int, chance: np.random.Generator) -> tuple
     return jnp.asarray(obs), jnp.asarray(dataset.action[rows])
 
 
-def _write(file: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    logs.write_whole(file, text.getvalue())
-
-
 def _tell(report: Report, folder: Path, say: Say) -> None:
     """Write the report, and say how well each dimension is known."""
     names = [*(f"obs_{index}" for index in range(len(report.explained) - 1)), "reward"]
     columns = ["predicted", "r_squared", *(f"covered_{level}" for level in LEVELS)]
     rows = zip(names, report.explained, *report.covered, strict=True)
-    _write(folder / "one_step.csv", columns, rows)
+    logs.write_table(folder / "one_step.csv", columns, rows)
     quantiles = [np.quantile(report.errors, q, axis=1) for q in (0.1, 0.5, 0.9)]
     still = np.median(report.standing, axis=1)
     rows = zip(range(1, len(still) + 1), *quantiles, still, strict=True)
-    _write(folder / "open_loop.csv", ["steps", "error_10", "error_50", "error_90", "standing_50"], rows)
+    columns = ["steps", "error_10", "error_50", "error_90", "standing_50"]
+    logs.write_table(folder / "open_loop.csv", columns, rows)
     plots.model(names, report.explained, report.covered, LEVELS, (*quantiles, still), folder / "report.png")
     poor = [f"{name} {r:.3f}" for name, r in zip(names, report.explained, strict=True) if not r >= _WELL]
     say(f"R^2 of held-out changes: {f'below {_WELL}: ' + ', '.join(poor) if poor else f'{_WELL} or more'}")

@@ -11,8 +11,6 @@ weighs more than one of several short ones. A published point is that of one ite
 the ten around it. The steps that we really made stand beside.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -99,13 +97,12 @@ def compare(runs: Sequence[Iterations], published: Published) -> list[Comparison
 
 def _write(file: Path, runs: dict[int, Iterations]) -> None:
     """Write the curve of every seed, a row for each iteration."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for seed, run in runs.items():
-        for index, (steps, mean) in enumerate(zip(*run, strict=True)):
-            writer.writerow([seed, index, int(steps), "" if np.isnan(mean) else f"{mean:.3f}"])
-    logs.write_whole(file, text.getvalue())
+    rows = [
+        (seed, index, int(steps), "" if np.isnan(mean) else f"{mean:.3f}")
+        for seed, run in runs.items()
+        for index, (steps, mean) in enumerate(zip(*run, strict=True))
+    ]
+    logs.write_table(file, _COLUMNS, rows)
 
 
 def _iterations_of(folder: Path) -> Iterations:

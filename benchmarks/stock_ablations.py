@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from agents import stock_dqn
-from benchmarks import stock_agents
+from benchmarks import evidence, stock_agents
 from benchmarks.stock_targets import TARGETS
 from valuelearn.stocks import Stocks
 from valuelearn.types import Array
@@ -68,7 +68,7 @@ def misses(runs: Path, seeds: int) -> Iterator[tuple[str, np.ndarray]]:
         with place():
             short = ("train.env_frames=160_000", "agent.exploration.decay_steps=48_000")
             wanted = [f"train.seeds={seeds}", *short, *overrides]
-            stock_agents.trained("grid/stock_dqn_coin.yaml", folder, wanted)
+            evidence.trained("grid/stock_dqn_coin.yaml", folder, wanted)
             returns = stock_agents.hitting(folder, TARGETS)
         yield name, stock_agents.misses(returns, TARGETS)
 
@@ -82,7 +82,7 @@ def draw(found: dict[str, np.ndarray], file: Path) -> None:
     axes.set_yticklabels(list(found))
     axes.invert_yaxis()
     axes.grid(alpha=0.3)
-    stock_agents.save(figure, file)
+    evidence.save(figure, file)
 
 
 def main() -> None:
@@ -95,9 +95,9 @@ def main() -> None:
         for seed in range(arguments.seeds)
         for index, target in enumerate(TARGETS)
     ]
-    stock_agents.write_table(arguments.out / "misses.csv", ("variant", "seed", "target", "miss"), rows)
+    evidence.write_table(arguments.out / "misses.csv", ("variant", "seed", "target", "miss"), rows)
     draw(found, arguments.out / "misses.png")
-    print("; ".join(f"{name} {stock_agents.over_seeds(values.mean(0))}" for name, values in found.items()))
+    print("; ".join(f"{name} {evidence.over_seeds(values.mean(0))}" for name, values in found.items()))
 
 
 if __name__ == "__main__":

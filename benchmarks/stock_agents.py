@@ -1,22 +1,16 @@
-"""Training stock agents and asking them, for the benchmarks of what they obtain."""
+"""Asking stock agents, for the benchmarks of what they obtain."""
 
 import argparse
-import csv
-import io
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 
-from agents import evaluation, experiment, training
-from valuelearn import logs, stats
-from valuelearn.config import load
+from agents import evaluation
+from benchmarks import evidence
 
 EPISODES = 20_000
-_CONFIGS = Path(__file__).parent.parent / "agents" / "configs"
 _RESULTS = Path(__file__).parent / "results" / "stock"
 
 
@@ -31,17 +25,6 @@ def arguments(description: str | None, name: str, seeds: int) -> argparse.Namesp
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     return given
-
-
-def trained(config: str, folder: Path, overrides: Sequence[str]) -> float:
-    """Train a shipped config's seeds at once in a folder, or go on there; returns the seconds a seed took."""
-    if not folder.exists():
-        cfg = load(experiment.ExperimentConfig, _CONFIGS / config, [*overrides, "evaluation.episodes=0"])
-        training.train(cfg, folder, sys.argv, print)
-    elif not (folder / "curve.png").exists():
-        training.resume(folder, sys.argv, print)
-    seeds = experiment.load_run(folder).train.seeds
-    return float(logs.read_timing(folder)["wall_seconds"][-1]) / seeds
 
 
 def obtained(folder: Path, *question: str, episodes: int = EPISODES) -> np.ndarray:
@@ -76,27 +59,4 @@ def draw_hits(returns: np.ndarray, targets: Sequence[float], unit: str, file: Pa
     axes.set(xlabel=f"wanted {unit}", ylabel=f"obtained {unit}")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", fontsize="small")
-    save(figure, file)
-
-
-def over_seeds(values: np.ndarray) -> str:
-    """The mean of one number a seed [seeds], with its 95 % bootstrap interval where seeds are enough."""
-    if len(values) < stats.LEAST_RUNS:
-        return f"{values.mean():.3f}"
-    point, low, high = stats.interval(stats.mean, values[:, None])
-    return f"{point:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def write_table(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([[f"{x:.6g}" if isinstance(x, float) else x for x in row] for row in rows])
-    logs.write_whole(file, text.getvalue())
-
-
-def save(figure: Figure, file: Path) -> None:
-    """Write a picture and forget it."""
-    figure.savefig(file, dpi=150)
-    plt.close(figure)
+    evidence.save(figure, file)

@@ -18,7 +18,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from benchmarks import stock_agents
+from benchmarks import evidence, stock_agents
 from envs import gridworld
 from valuelearn import dp, objectives
 
@@ -66,7 +66,7 @@ def draw(agent: np.ndarray, file: Path) -> None:
     )
     axes.grid(alpha=0.3)
     axes.legend()
-    stock_agents.save(figure, file)
+    evidence.save(figure, file)
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def main() -> None:
     grid_seconds = time.perf_counter() - start
 
     folder = arguments.runs / "cliff"
-    seconds = stock_agents.trained("grid/stock_dqn_cliff.yaml", folder, [f"train.seeds={arguments.seeds}"])
+    seconds = evidence.trained("grid/stock_dqn_cliff.yaml", folder, [f"train.seeds={arguments.seeds}"])
     episodes = stock_agents.EPISODES
     agent = np.stack(
         [
@@ -95,7 +95,7 @@ def main() -> None:
     rest, endless = without_stock(taus), solved(taus, POINTS, None)
     header = ("tau", "exact", "solver_a", "without_end", *(f"seed_{i}" for i in range(len(agent))), *rest)
     columns = (taus, exact, grid, endless, *agent, *rest.values())
-    stock_agents.write_table(arguments.out / "frontier.csv", header, zip(*columns, strict=True))
+    evidence.write_table(arguments.out / "frontier.csv", header, zip(*columns, strict=True))
     draw(agent, arguments.out / "frontier.png")
 
     below = taus < 1
@@ -109,9 +109,7 @@ def main() -> None:
     )
     worst = ", ".join(f"{miss:.3f} at {tau:g}" for tau, miss in zip(TAUS, misses, strict=True))
     gaps = zip(TAUS, (agent - exact).T, strict=True)
-    print(
-        "obtained less exact: " + ", ".join(f"{stock_agents.over_seeds(gap)} at {tau:g}" for tau, gap in gaps)
-    )
+    print("obtained less exact: " + ", ".join(f"{evidence.over_seeds(gap)} at {tau:g}" for tau, gap in gaps))
     print(f"without end, solver A finds at most {np.abs(endless - exact).max():.4f} more or less")
     print(
         f"solver A off by {grid_error:.4f} in {grid_seconds:.1f} s; agent, worst of {len(agent)} seeds: "

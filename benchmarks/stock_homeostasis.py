@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from benchmarks import stock_agents
+from benchmarks import evidence, stock_agents
 from envs import gridworld
 from valuelearn import dp, objectives
 
@@ -55,14 +55,14 @@ def draw(file: Path) -> None:
         axes.grid(alpha=0.3)
     all_axes[0].set_ylabel("off its set-point")
     all_axes[0].legend()
-    stock_agents.save(figure, file)
+    evidence.save(figure, file)
 
 
 def main() -> None:
     """Measure and write."""
     arguments = stock_agents.arguments(__doc__, "homeostasis", seeds=3)
     folder = arguments.runs / "homeostasis"
-    stock_agents.trained("grid/stock_dqn_homeostasis.yaml", folder, [f"train.seeds={arguments.seeds}"])
+    evidence.trained("grid/stock_dqn_homeostasis.yaml", folder, [f"train.seeds={arguments.seeds}"])
     grid = gridworld.named("homeostasis")
     mdp = dp.MDP.from_table(grid.table(), AGENT_GAMMA, AGENT_STEPS, grid.start)
     rows = []
@@ -73,10 +73,10 @@ def main() -> None:
         best = dp.solve(mdp, NORM, stock=np.array(deviation)).value
         rows.append((*deviation, best, *found.tolist()))
     header = ("food", "water", "exact", *(f"seed_{seed}" for seed in range(arguments.seeds)))
-    stock_agents.write_table(arguments.out / "distances.csv", header, rows)
+    evidence.write_table(arguments.out / "distances.csv", header, rows)
     draw(arguments.out / "levels.png")
     gaps = ", ".join(
-        f"{stock_agents.over_seeds(best - np.array(found))} at ({food:g}, {water:g})"
+        f"{evidence.over_seeds(best - np.array(found))} at ({food:g}, {water:g})"
         for food, water, best, *found in rows
     )
     print(f"mean distance beyond the optimum's, over {arguments.seeds} seeds: {gaps}")

@@ -16,7 +16,7 @@ import sys
 
 import numpy as np
 
-from benchmarks import stock_agents
+from benchmarks import evidence, stock_agents
 
 TARGETS = tuple(float(points) for points in range(-21, 22) if points)
 _EPISODES = 200
@@ -28,7 +28,7 @@ def measure(config: str, name: str, arguments: argparse.Namespace, episodes: int
     Returns misses [targets, seeds] and the seconds of training that a seed took.
     """
     folder = arguments.runs / name
-    seconds = stock_agents.trained(config, folder, [f"train.seeds={arguments.seeds}"])
+    seconds = evidence.trained(config, folder, [f"train.seeds={arguments.seeds}"])
     returns = stock_agents.hitting(folder, TARGETS, episodes)
     misses = stock_agents.misses(returns, TARGETS)
     rows = [
@@ -37,7 +37,7 @@ def measure(config: str, name: str, arguments: argparse.Namespace, episodes: int
         for seed in range(arguments.seeds)
     ]
     header = ("target", "seed", "mean_difference", "miss")
-    stock_agents.write_table(arguments.out / "targets.csv", header, rows)
+    evidence.write_table(arguments.out / "targets.csv", header, rows)
     stock_agents.draw_hits(returns, TARGETS, "difference of points", arguments.out / "targets.png")
     return misses, seconds
 
@@ -49,7 +49,7 @@ def main() -> None:
     of_seeds = misses.mean(0)
     good = bool((of_seeds <= 1).all())
     print(
-        f"mean |difference - g| over 42 targets: {stock_agents.over_seeds(of_seeds)} over seeds, worst seed "
+        f"mean |difference - g| over 42 targets: {evidence.over_seeds(of_seeds)} over seeds, worst seed "
         f"{of_seeds.max():.3f}, worst target {misses.mean(1).max():.3f}; {seconds:.0f} s a seed: "
         f"{'good' if good else 'the bar is missed'}"
     )

@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 
-from benchmarks import stock_agents
+from benchmarks import evidence, stock_agents
 from envs import gridworld
 from valuelearn import dp, objectives
 
@@ -34,16 +34,16 @@ def main() -> None:
     """Measure, write, and exit with 1 where the bar is missed."""
     arguments = stock_agents.arguments(__doc__, "coin", seeds=5)
     folder = arguments.runs / "coin"
-    seconds = stock_agents.trained("grid/stock_dqn_coin.yaml", folder, [f"train.seeds={arguments.seeds}"])
+    seconds = evidence.trained("grid/stock_dqn_coin.yaml", folder, [f"train.seeds={arguments.seeds}"])
     returns = stock_agents.hitting(folder, TARGETS)
     misses = stock_agents.misses(returns, TARGETS)
     header = ("target", "solver_a", *(f"seed_{seed}" for seed in range(misses.shape[1])))
     columns = (TARGETS, best_misses(), *misses.T)
-    stock_agents.write_table(arguments.out / "targets.csv", header, zip(*columns, strict=True))
+    evidence.write_table(arguments.out / "targets.csv", header, zip(*columns, strict=True))
     stock_agents.draw_hits(returns, TARGETS, "return", arguments.out / "targets.png")
     medians = np.median(misses, axis=1)
     found = zip(TARGETS, misses, strict=True)
-    print("over seeds: " + ", ".join(f"{stock_agents.over_seeds(miss)} at {goal:g}" for goal, miss in found))
+    print("over seeds: " + ", ".join(f"{evidence.over_seeds(miss)} at {goal:g}" for goal, miss in found))
     good = bool((medians <= 0.06).all())
     median = ", ".join(f"{miss:.3f} at {goal:g}" for goal, miss in zip(TARGETS, medians, strict=True))
     print(

@@ -7,11 +7,12 @@ the final parameters; until it is finished, checkpoints. Tables are flushed at e
 
 import csv
 import importlib.metadata
+import io
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -172,6 +173,15 @@ def write_whole(path: Path, text: str) -> None:
     draft = _draft(path)
     draft.write_text(text)
     draft.replace(path)
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file that is there whole or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())
 
 
 def make_folder(path: Path, config: str) -> None:

@@ -1,0 +1,201 @@
+"""Rollouts that end early, in a plane whose dynamics are known: what that does, and what mends it.
+
+    python -m benchmarks.ravl point [--seeds 5] [--runs runs/ravl] [--out FOLDER]
+
+Soft actor-critics (`agents/configs/plane/rollouts.yaml`) learn in rollouts of 10 steps, as they are; with the
+true values told of the states at the edge of reach, and nowhere else; with those of as many random states;
+and in rollouts of 5, 20 and 30 steps. Policies play whole episodes of 30 steps. Bars: without help the return
+is below half of the best, and values end at three times the best policy's; told at the edge the return is at
+least 0.9 of the best, told at random below half; rollouts of 5 steps end at values above 2,000; in those of
+20 and 30 steps the return is at least 0.95 of the best.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from agents import evaluation, experiment
+from agents.sac import SACConfig
+from benchmarks import evidence, figures
+from envs import edge_of_reach
+from valuelearn.types import EnvSpec
+
+_CONFIG = "plane/rollouts.yaml"
+_COLUMNS = ("env_frames", "updates", "episode_return", "value", "edge_share", "edge_value", "inner_value")
+_RESULTS = Path(__file__).parent / "results" / "ravl"
+_FIRST = 4_096  # States that the best policy's return and value are averaged over.
+_EXTENT, _PIXELS = 14.0, 141  # Half-width of the drawn plane, and numbers along its side.
+
+
+class Case(NamedTuple):
+    """How rollouts are made."""
+
+    steps: int
+    patch: edge_of_reach.Patch = "none"
+
+    @property
+    def overrides(self) -> list[str]:
+        """Of the config; the memory holds all rollouts, with a row for the end of each."""
+        steps = f"rollouts={{steps: {self.steps}, patch: {self.patch}}}"
+        return [steps, f"train.collect_steps={self.steps}", "agent.replay.capacity=240_000"]
+
+
+POINT = {
+    "10 steps": Case(10),
+    "10 steps, told at the edge": Case(10, "edge"),
+    "10 steps, told at random": Case(10, "random"),
+    "5 steps": Case(5),
+    "20 steps": Case(20),
+    "30 steps": Case(30),
+}
+_SHOWN = tuple(POINT)[:3]  # Whose values are drawn over the plane.
+
+
+class Best(NamedTuple):
+    """The best policy from the states that episodes begin in."""
+
+    total: float  # Undiscounted return of an episode.
+    value: float
+
+
+class Found(NamedTuple):
+    """What a case came to, along the run."""
+
+    updates: np.ndarray  # i64[K]
+    total: np.ndarray  # f64[seeds, K] of whole episodes.
+    value: np.ndarray  # f64[seeds, K] mean over batches.
+
+
+def best(gamma: float) -> Best:
+    """Means over first states."""
+    first = edge_of_reach.starts(jax.random.key(0), _FIRST)
+    of_best = edge_of_reach.optimal_return(first), edge_of_reach.optimal_value(first, gamma)
+    return Best(*(float(x.mean()) for x in of_best))
+
+
+def read(folder: Path) -> dict[str, np.ndarray]:
+    """Columns f64[seeds, K] of a run's metrics."""
+    table = np.genfromtxt(folder / "metrics.csv", names=True, delimiter=",", encoding=None)
+    seeds = np.unique(table["seed"])
+    return {name: np.stack([table[name][table["seed"] == seed] for seed in seeds]) for name in _COLUMNS}
+
+
+def found(columns: Mapping[str, np.ndarray]) -> Found:
+    """The rows after the first update."""
+    learning = np.isfinite(columns["value"]).all(0)
+    wanted = (columns["updates"][0], columns["episode_return"], columns["value"])
+    return Found(*(column[..., learning] for column in wanted))
+
+
+def surface(folder: Path) -> np.ndarray:
+    """What the critics of the first seed hold states of the plane to be worth, [_PIXELS, _PIXELS]."""
+    cfg = experiment.load_run(folder)
+    assert isinstance(cfg.agent, SACConfig)
+    spec: EnvSpec = edge_of_reach.make(1).spec
+    agent = experiment.make_algorithm(cfg, spec).agent
+    side = jnp.linspace(-_EXTENT, _EXTENT, _PIXELS)
+    obs = jnp.stack(jnp.meshgrid(side, side, indexing="xy"), -1).reshape(-1, 2)
+    assert agent.value is not None
+    values = agent.value(evaluation.learners(cfg, folder / "params", spec)[0], obs)
+    return np.asarray(values).reshape(_PIXELS, _PIXELS)
+
+
+def _square(axes: Axes, half: float, **style: object) -> None:
+    corners = half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]])
+    axes.plot(*corners.T, linewidth=1, **style)  # type: ignore[arg-type]
+
+
+def draw(cases: Mapping[str, Found], surfaces: Mapping[str, np.ndarray], wanted: Best, file: Path) -> None:
+    """Returns and values along the runs above, values over the plane beneath."""
+    figure, axes = plt.subplots(2, 3, figsize=(12, 7.4), layout="constrained")
+    left, middle, legend = axes[0]
+    for name, case in cases.items():
+        for where, values in ((left, case.total), (middle, case.value)):
+            (line,) = where.plot(case.updates, values.mean(0), label=name)
+            if len(values) > 1:
+                low, high = figures.band(values)
+                where.fill_between(case.updates, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    left.axhline(wanted.total, color="black", linestyle="--", linewidth=0.8)
+    middle.axhline(wanted.value, color="black", linestyle="--", linewidth=0.8, label="best policy")
+    left.set(xlabel="updates", ylabel="return of a whole episode", ylim=(0, None))
+    middle.set(xlabel="updates", ylabel="mean value of a batch", yscale="log")
+    handles, labels = middle.get_legend_handles_labels()
+    legend.legend(handles, labels, loc="center", title="rollouts of")
+    legend.axis("off")
+    top = 2.5 * wanted.value
+    for below, (name, values) in zip(axes[1], surfaces.items(), strict=True):
+        picture = below.imshow(values, origin="lower", extent=(-_EXTENT, _EXTENT) * 2, vmin=0, vmax=top)
+        _square(below, edge_of_reach.START, color="white", label="starts")
+        _square(below, edge_of_reach.START + 9, color="white", linestyle="--", label="learnt of")
+        _square(below, edge_of_reach.START + 10, color="red", label="edge of reach")
+        below.plot(edge_of_reach.GOAL, edge_of_reach.GOAL, "*", color="white", markersize=9)
+        below.set(title=f"values, {name}")
+    axes[1, 0].legend(loc="lower left", fontsize="small", framealpha=0.6)
+    figure.colorbar(picture, ax=axes[1], label="value held of the policy's action", extend="both")
+    evidence.save(figure, file)
+
+
+def point(seeds: int, runs: Path, out: Path) -> bool:
+    """Train, tell and draw all cases; whether the bars hold."""
+    cases, rows = {}, []
+    for name, case in POINT.items():
+        folder = runs / name.replace(", ", "_").replace(" ", "_")
+        evidence.trained(_CONFIG, folder, [f"train.seeds={seeds}", *case.overrides])
+        columns = read(folder)
+        cases[name] = found(columns)
+        of_seeds = zip(range(seeds), *(columns[column] for column in _COLUMNS), strict=True)
+        rows += [(name, seed, *row) for seed, *each in of_seeds for row in zip(*each, strict=True)]
+    gamma = experiment.load_run(folder).agent.gamma
+    wanted = best(gamma)
+    evidence.write_table(out / "point.csv", ("case", "seed", *_COLUMNS), rows)
+    surfaces = {name: surface(runs / name.replace(", ", "_").replace(" ", "_")) for name in _SHOWN}
+    draw(cases, surfaces, wanted, out / "point.png")
+    print(f"best policy: return {wanted.total:.2f}, value {wanted.value:.2f} at first states")
+    for name, case in cases.items():
+        share, over = case.total[:, -1] / wanted.total, case.value[:, -1] / wanted.value
+        highest = case.value.max(1) / wanted.value
+        print(
+            f"{name}: {evidence.over_seeds(share)} of the best return, values {evidence.over_seeds(over)} "
+            f"times the best policy's, {evidence.over_seeds(highest)} at their highest"
+        )
+    share = {name: (case.total[:, -1] / wanted.total).mean() for name, case in cases.items()}
+    bars = {
+        "10 steps below half": share["10 steps"] < 0.5,
+        "values of 10 steps three times": (cases["10 steps"].value[:, -1] / wanted.value).mean() >= 3,
+        "told at the edge 0.9": share["10 steps, told at the edge"] >= 0.9,
+        "told at random below half": share["10 steps, told at random"] < 0.5,
+        "5 steps explode": (cases["5 steps"].value[:, -1]).mean() > 2_000,
+        "20 steps 0.95": share["20 steps"] >= 0.95,
+        "30 steps 0.95": share["30 steps"] >= 0.95,
+    }
+    print("; ".join(f"{name}: {'good' if good else 'missed'}" for name, good in bars.items()))
+    return all(bars.values())
+
+
+STUDIES: dict[str, Callable[[int, Path, Path], bool]] = {"point": point}
+
+
+def main() -> None:
+    """Run a study, and exit with 1 where a bar is missed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--runs", type=Path, default=Path("runs/ravl"))
+    parser.add_argument("--out", type=Path, default=_RESULTS)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    sys.exit(not STUDIES[given.study](given.seeds, given.runs, given.out))
+
+
+if __name__ == "__main__":
+    main()
