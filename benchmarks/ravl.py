@@ -11,8 +11,11 @@ least 0.9 of the best, told at random below half; rollouts of 5 steps end at val
 """
 
 import argparse
+import concurrent.futures
+import multiprocessing
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,6 +75,17 @@ class Found(NamedTuple):
     updates: np.ndarray  # i64[K]
     total: np.ndarray  # f64[seeds, K] of whole episodes.
     value: np.ndarray  # f64[seeds, K] mean over batches.
+
+
+def train(wanted: Mapping[Path, Sequence[str]]) -> None:
+    """Train the run of each folder with its overrides, one on each core: the networks are tiny."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(os.cpu_count(), spawn) as pool:
+        for future in [
+            pool.submit(evidence.trained, _CONFIG, folder, [*overrides, "train.cpu_threads=1"])
+            for folder, overrides in wanted.items()
+        ]:
+            future.result()
 
 
 def best(gamma: float) -> Best:
@@ -145,19 +159,17 @@ def draw(cases: Mapping[str, Found], surfaces: Mapping[str, np.ndarray], wanted:
 
 def point(seeds: int, runs: Path, out: Path) -> bool:
     """Train, tell and draw all cases; whether the bars hold."""
+    folders = {name: runs / name.replace(", ", "_").replace(" ", "_") for name in POINT}
+    train({folders[name]: [f"train.seeds={seeds}", *case.overrides] for name, case in POINT.items()})
     cases, rows = {}, []
-    for name, case in POINT.items():
-        folder = runs / name.replace(", ", "_").replace(" ", "_")
-        evidence.trained(_CONFIG, folder, [f"train.seeds={seeds}", *case.overrides])
+    for name, folder in folders.items():
         columns = read(folder)
         cases[name] = found(columns)
         of_seeds = zip(range(seeds), *(columns[column] for column in _COLUMNS), strict=True)
         rows += [(name, seed, *row) for seed, *each in of_seeds for row in zip(*each, strict=True)]
-    gamma = experiment.load_run(folder).agent.gamma
-    wanted = best(gamma)
     evidence.write_table(out / "point.csv", ("case", "seed", *_COLUMNS), rows)
-    surfaces = {name: surface(runs / name.replace(", ", "_").replace(" ", "_")) for name in _SHOWN}
-    draw(cases, surfaces, wanted, out / "point.png")
+    wanted = best(experiment.load_run(folder).agent.gamma)
+    draw(cases, {name: surface(folders[name]) for name in _SHOWN}, wanted, out / "point.png")
     print(f"best policy: return {wanted.total:.2f}, value {wanted.value:.2f} at first states")
     for name, case in cases.items():
         share, over = case.total[:, -1] / wanted.total, case.value[:, -1] / wanted.value

@@ -1,7 +1,6 @@
 """The scores of a study's trials, seed by seed, and what they say together."""
 
 import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,9 +74,7 @@ def write(file: Path, table: Sequence[Score], tuning: Sequence[Score]) -> None:
     """A row for each seed of each trial; those of the tuning last."""
     keys = [key for key, _ in (*table[0].method, *table[0].tuned)]
     rows = [_row("reported", score) for score in table] + [_row("tuning", score) for score in tuning]
-    text = io.StringIO()
-    csv.writer(text).writerows([("use", *keys, *Score._fields[2:]), *rows])
-    logs.write_whole(file, text.getvalue())
+    logs.write_table(file, ("use", *keys, *Score._fields[2:]), rows)
 
 
 def _row(use: str, score: Score) -> list[Any]:

@@ -11,8 +11,6 @@ Writes `scores.csv`, a row per method, level and seed, and `errors.png`. All see
 """
 
 import argparse
-import csv
-import io
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -213,10 +211,8 @@ def run(study: SupervisedConfig, out: Path) -> None:
         for place, level in enumerate(study.levels)
         for seed in range(study.seeds)
     ]
-    text = io.StringIO()
     header = ("method", "level", "seed", "final_squared_error", "least_squared_error")
-    csv.writer(text).writerows([header, *rows])
-    logs.write_whole(out / "scores.csv", text.getvalue())
+    logs.write_table(out / "scores.csv", header, rows)
     logs.write_whole(out / "study.yaml", config.dump(study))
     curves = {name: (np.array(study.levels), error[..., -1]) for name, error in found.items()}
     figures.errors(out / "errors.png", PROBES[study.probe].level, curves)
