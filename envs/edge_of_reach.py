@@ -9,7 +9,7 @@ The published figure shows such an environment without its numbers. Starts, move
 those described; reward, discount and learning rate are ours, chosen so that the phenomenon shows in a minute.
 """
 
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,24 +81,36 @@ def optimal_return(obs: jax.Array) -> jax.Array:
     return reward(obs + jnp.clip(GOAL - obs, -steps, steps)).sum(0)
 
 
+class _Told(NamedTuple):
+    """The state of an environment that tells values."""
+
+    inner: Any
+    share: jax.Array  # f32[] of the states of the rollouts before that lay at the edge.
+
+
 def patched(env: FunctionalEnv, rollout_steps: int, gamma: float, which: Patch) -> FunctionalEnv:
     """An environment that tells some states' true values, in place of what would be bootstrapped there.
 
     At such a state the reward brings its optimal value along, and the discount is 0; the rollout goes on.
-    `edge` tells those of the edge of reach, `random` those of as many others.
+    `edge` tells those of the edge of reach. `random` tells any, after any step, in expectation as many as
+    were there in the rollouts before.
     """
 
-    def step(state: object, action: jax.Array, key: jax.Array) -> tuple[object, Timestep]:
-        env_key, order_key = jax.random.split(key)
-        state, timestep = env.step(state, action, env_key)
-        told = at_edge(timestep.next_obs, rollout_steps)
-        if which == "random":
-            order = jax.random.permutation(order_key, len(told))
-            told = order < told.sum()
+    def init(key: jax.Array) -> tuple[_Told, jax.Array]:
+        inner, obs = env.init(key)
+        return _Told(inner, jnp.float32(0)), obs
+
+    def step(state: _Told, action: jax.Array, key: jax.Array) -> tuple[_Told, Timestep]:
+        env_key, choice_key = jax.random.split(key)
+        inner, timestep = env.step(state.inner, action, env_key)
+        edge = at_edge(timestep.next_obs, rollout_steps)
+        told = edge if which == "edge" else jax.random.uniform(choice_key, edge.shape) < state.share
+        # All rollouts end together, and only their last states lie at the edge.
+        share = jnp.where(timestep.last.all(), edge.mean() / rollout_steps, state.share)
         more = gamma * optimal_value(timestep.next_obs, gamma)
-        return state, timestep._replace(
+        return _Told(inner, share), timestep._replace(
             reward=timestep.reward + jnp.where(told, more, 0.0),
             discount=jnp.where(told, 0.0, timestep.discount),
         )
 
-    return env if which == "none" else FunctionalEnv(env.spec, env.init, step)
+    return env if which == "none" else FunctionalEnv(env.spec, init, step)

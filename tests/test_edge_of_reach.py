@@ -1,6 +1,5 @@
 """The plane with a distant goal: its optimum, its edge of reach, and telling true values there."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -45,20 +44,28 @@ def test_only_the_last_step_reaches_the_edge(steps, play_functional):
 
 @pytest.mark.parametrize("which", ["edge", "random"])
 def test_patched_states_tell_their_value(which, play_functional):
-    """As many as are at the edge; for a learner they are where everything ends, for the rollout not."""
-    steps = 2
-    plain, told = (
-        play_functional(plane.patched(plane.make(256, steps), steps, GAMMA, which), 6).step
-        for which in ("none", which)
-    )
-    # The same actions, and so the same first rollouts; later starts are drawn from other keys.
-    plain, told = (jax.tree.map(lambda x: x[:steps], step) for step in (plain, told))
-    np.testing.assert_array_equal(plain.next_obs, told.next_obs)
-    np.testing.assert_array_equal(plain.last, told.last)
-    np.testing.assert_array_equal(plain.episode_return, told.episode_return)
-    at_edge, patched = np.asarray(plane.at_edge(plain.next_obs, steps)), told.discount == 0
-    np.testing.assert_array_equal(patched.sum(1), at_edge.sum(1))
-    assert 0 < patched.sum() < patched.size
-    assert (patched == at_edge).all() == (which == "edge")
-    value = np.asarray(plane.optimal_value(plain.next_obs, GAMMA))
-    np.testing.assert_allclose(told.reward, plain.reward + np.where(patched, GAMMA * value, 0), 1e-6)
+    """For a learner they are where everything ends, for the rollout not."""
+    steps, rollouts, copies = 2, 40, 256
+    env = plane.make(copies, steps)
+    told = play_functional(plane.patched(env, steps, GAMMA, which), steps * rollouts).step
+    at_edge, patched = np.asarray(plane.at_edge(told.next_obs, steps)), told.discount == 0
+    np.testing.assert_array_equal(told.last, np.tile(np.array([[False], [True]]), (rollouts, copies)))
+    paid = told.reward - np.where(patched, GAMMA * plane.optimal_value(told.next_obs, GAMMA), 0)
+    np.testing.assert_allclose(np.diff(told.episode_return, axis=0)[::steps], paid[1::steps], atol=1e-4)
+    if which == "edge":
+        np.testing.assert_array_equal(patched, at_edge)
+        return
+    # As many, to chance, but none in the first rollouts, when none had been counted; and at any depth.
+    assert not patched[:steps].any()
+    counts = [patched[start::steps].sum() for start in range(steps)]
+    expected = at_edge[:-steps].sum() / steps
+    assert all(abs(count - expected) < 4 * np.sqrt(expected) for count in counts)
+    assert (patched & ~at_edge).sum() > 0.5 * patched.sum()
+
+
+def test_a_plane_that_tells_nothing_is_as_it_was(play_functional):
+    """The same actions, and so the same first rollouts; later starts are drawn from other keys."""
+    env = plane.make(64, 2)
+    plain, told = (play_functional(plane.patched(env, 2, GAMMA, which), 2) for which in ("none", "edge"))
+    np.testing.assert_array_equal(plain.step.next_obs, told.step.next_obs)
+    np.testing.assert_array_equal(plain.step.episode_return, told.step.episode_return)
