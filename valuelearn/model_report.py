@@ -47,7 +47,8 @@ def open_loop(
     Each member goes its own way from the first observation, by its means. Errors are root mean squares over
     dimensions, each in standard deviations of the observations that the model was fitted to.
     """
-    first, *_ = steps = obs.swapaxes(0, 1)  # [K + 1, W, D]
+    steps = obs.swapaxes(0, 1)  # [K + 1, W, D]
+    first = steps[0]
     scale = moments.deviation(model.inputs)[: obs.shape[-1]]
 
     def off(guess: jax.Array, true: jax.Array) -> jax.Array:
