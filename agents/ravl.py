@@ -96,7 +96,7 @@ def at_edge(config: RolloutsConfig, transition: Transition) -> jax.Array:
     if config.model is None:
         return edge_of_reach.at_edge(transition.next_obs, config.steps)
     assert transition.age is not None
-    return transition.age >= config.steps - 1
+    return transition.age == config.steps - 1  # Those that were recorded are older.
 
 
 def make(config: RolloutsConfig, env_id: str, spec: EnvSpec, agent: LearnerConfig) -> Rollouts:

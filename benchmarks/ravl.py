@@ -122,9 +122,9 @@ def surface(folder: Path) -> np.ndarray:
     return np.asarray(values).reshape(_PIXELS, _PIXELS)
 
 
-def _square(axes: Axes, half: float, **style: object) -> None:
+def _square(axes: Axes, half: float, color: str, line: str, label: str) -> None:
     corners = half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]])
-    axes.plot(*corners.T, linewidth=1, **style)  # type: ignore[arg-type]
+    axes.plot(*corners.T, color=color, linestyle=line, linewidth=1, label=label)
 
 
 def draw(cases: Mapping[str, Found], surfaces: Mapping[str, np.ndarray], wanted: Best, file: Path) -> None:
@@ -147,9 +147,10 @@ def draw(cases: Mapping[str, Found], surfaces: Mapping[str, np.ndarray], wanted:
     top = 2.5 * wanted.value
     for below, (name, values) in zip(axes[1], surfaces.items(), strict=True):
         picture = below.imshow(values, origin="lower", extent=(-_EXTENT, _EXTENT) * 2, vmin=0, vmax=top)
-        _square(below, edge_of_reach.START, color="white", label="starts")
-        _square(below, edge_of_reach.START + 9, color="white", linestyle="--", label="learnt of")
-        _square(below, edge_of_reach.START + 10, color="red", label="edge of reach")
+        reach = edge_of_reach.START + POINT[name].steps
+        _square(below, edge_of_reach.START, "white", "-", "starts")
+        _square(below, reach - 1, "white", "--", "learnt of")
+        _square(below, reach, "red", "-", "edge of reach")
         below.plot(edge_of_reach.GOAL, edge_of_reach.GOAL, "*", color="white", markersize=9)
         below.set(title=f"values, {name}")
     axes[1, 0].legend(loc="lower left", fontsize="small", framealpha=0.6)

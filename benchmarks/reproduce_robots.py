@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agents import experience
+from agents import experience, experiment
 from benchmarks import reproduce as shared
 from envs import datasets
 from envs.datasets import Dataset
@@ -105,17 +105,16 @@ def _write(file: Path, runs: dict[int, Iterations]) -> None:
     logs.write_table(file, _COLUMNS, rows)
 
 
-def _iterations_of(folder: Path) -> Iterations:
-    """Those of a finished run.
+def _refuse_unrecorded(runs: Sequence[Path]) -> None:
+    """Refuse runs that are there and do not leave their experience, before any is trained.
 
     Raises:
-        UserError: where it did not leave its experience.
+        UserError: naming the run.
     """
-    file = folder / experience.FILE
-    if not file.exists():
-        reason = "it was made with checkpoint.experience=false, and its episodes are wanted"
-        raise UserError(f"{folder}: {reason}; name another folder with --run")
-    return iterations(datasets.load(file))
+    for run in runs:
+        if (run / "config.yaml").exists() and not experiment.load_run(run).checkpoint.experience:
+            reason = "it was made with checkpoint.experience=false, and its episodes are wanted"
+            raise UserError(f"{run}: {reason}; name another folder with --run")
 
 
 def reproduce(
@@ -141,9 +140,10 @@ def reproduce(
     except OSError as error:
         raise UserError(f"--out {out}: cannot be made ({error.strerror})") from None
     runs = {seed: folder / f"seed_{seed}" for seed in seeds}
+    _refuse_unrecorded(list(runs.values()))
     shared.train(wanted, steps, runs, command, say, "checkpoint.experience=true")
     name = f"{env_id.partition('/')[2]}_{agent}"
-    found = {seed: _iterations_of(run) for seed, run in runs.items()}
+    found = {seed: iterations(datasets.load(run / experience.FILE)) for seed, run in runs.items()}
     _write(out / f"{name}.csv", found)
     ours = f"ours, mean of {len(runs)} seeds" if len(runs) > 1 else "ours, one seed"
     lines = [

@@ -105,7 +105,12 @@ def test_batches_are_mixed(model):
     known = {row.tobytes() for row in recorded.obs}
     real = np.array([row.tobytes() in known for row in np.asarray(sample.transition.obs)])
     assert real[:4].all() and (np.asarray(sample.transition.action)[4:] == 0).all()
-    assert len(sample.weight) == 16 and (np.asarray(sample.transition.age)[:4] == 0).all()
+    assert len(sample.weight) == 16
+    edge = ravl.at_edge(cfg.rollouts, sample.transition)
+    np.testing.assert_array_equal(edge, [False] * 4 + list(np.asarray(sample.transition.age)[4:] == 1))
+    # Not in rollouts of one step either, all of which end where nothing goes on.
+    alone = ravl.at_edge(cfg.rollouts.model_copy(update={"steps": 1}), sample.transition)
+    assert not np.asarray(alone)[:4].any()
 
 
 def run_in(model, *more):

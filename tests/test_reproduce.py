@@ -186,9 +186,16 @@ def test_the_verdict_on_a_robot(call, tmp_path):
     said = call(*ROBOT, "--seed", 4, "--seeds", 1, "--run", folder, code=1)
     assert "NOT reproduced: 0 of 2" in said and "29.02 short" in said and "8.88 short" in said
     assert (folder / "Hopper-v5_sac.csv").exists()
-    (folder / "seed_4" / "experience.hdf5").unlink()
-    said = call(*ROBOT, "--seed", 4, "--seeds", 1, "--run", folder, code=2)
-    assert "seed_4: it was made with checkpoint.experience=false, and its episodes are wanted" in said
+
+
+def test_a_robots_run_without_its_episodes_is_refused_before_any_is_trained(call, tmp_path):
+    finished(tmp_path / "seed_1", "mujoco/sac.yaml", [0.0], "env.id=mujoco/Hopper-v5", seed=1)
+    said = call(*ROBOT, "--run", tmp_path, code=2)
+    assert (
+        said.count("\n") == 1
+        and f"{tmp_path / 'seed_1'}: it was made with checkpoint.experience=false" in said
+    )
+    assert not (tmp_path / "seed_0").exists()
 
 
 def test_missing_runs_are_trained_and_unfinished_ones_taken_up(monkeypatch, tmp_path):

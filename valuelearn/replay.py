@@ -314,7 +314,7 @@ def recorded(transitions: Transition, batch_size: int) -> Memory:
 def mixed(kept: Memory, growing: Memory) -> Memory:
     """Batches of one memory that stays as it is and one that is added to, both drawn from uniformly.
 
-    A transition of the first counts as one from an episode's beginning where the other tells its age.
+    A transition of the first is of no age that the other could tell: it has the oldest there is.
     """
 
     def sample(state: tuple[Any, Any], key: jax.Array) -> Sample:
@@ -322,7 +322,7 @@ def mixed(kept: Memory, growing: Memory) -> Memory:
             memory.sample(part, key)
             for memory, part, key in zip((kept, growing), state, jax.random.split(key), strict=True)
         )
-        ages = jnp.zeros(len(first.index), second.transition.age.dtype)
+        ages = jnp.full(len(first.index), _OLDEST, second.transition.age.dtype)
         first = first._replace(transition=first.transition._replace(age=ages))
         return jax.tree.map(lambda *parts: jnp.concatenate(parts), first, second)
 
