@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +41,13 @@ def learners(cfg: ExperimentConfig, saved: Path, spec: EnvSpec) -> list[LearnerS
     if cfg.together:
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((seeds, *x.shape), x.dtype), like)
     params = checkpoint.restore_params(saved, like)
-    each = [jax.tree.map(lambda x, i=i: x[i], params) for i in range(seeds)] if cfg.together else [params]
+    each = [of_seed(cfg, params, index) for index in range(seeds)]
     return [LearnerState(params, None, None, jax.random.key(0), jnp.int32(0)) for params in each]
+
+
+def of_seed(cfg: ExperimentConfig, tree: Any, index: int) -> Any:
+    """What belongs to the seed at `index` of the parameters or the learner of a run's seeds."""
+    return jax.tree.map(lambda x: x[index], tree) if cfg.together else tree
 
 
 def play(
@@ -89,7 +95,7 @@ def along(cfg: ExperimentConfig, built: Experiment, chunks: Iterator[Chunk]) -> 
         extremes = {"reward_min": float(rewards.min()), "reward_max": float(rewards.max())}
     value = None if agent.value is None else jax.jit(agent.value)
 
-    def of_seed(learner: LearnerState, seed: int) -> dict[str, float]:
+    def found_of(learner: LearnerState, seed: int) -> dict[str, float]:
         returns = _played(cfg, agent, env, learner, seed, episodes)
         if isinstance(env, FunctionalEnv):
             first = env.init(jax.random.key(seed))[1]
@@ -110,8 +116,7 @@ def along(cfg: ExperimentConfig, built: Experiment, chunks: Iterator[Chunk]) -> 
             each: list[dict[str, float]] = [dict(extremes) for _ in range(cfg.train.seeds)]
             if episodes:
                 for index, found in enumerate(each):
-                    learner = jax.tree.map(lambda x, i=index: x[i], chunk.state.learner)
-                    found |= of_seed(learner, cfg.train.seed + index)
+                    found |= found_of(of_seed(cfg, chunk.state.learner, index), cfg.train.seed + index)
             columns = {name: np.array([one[name] for one in each], np.float64) for name in each[0]}
             yield chunk._replace(metrics=chunk.metrics | columns)
     finally:

@@ -90,10 +90,13 @@ class EnvConfig(Section):
             env = envs.make(self.id, num_envs=num_envs or self.num_envs, atari=envs.AtariOptions(**given))
         except envs.UnknownEnvironmentError as error:
             raise Misfit("env.id", self.id, str(error)) from error
-        return self.harder(env) if isinstance(env, FunctionalEnv) else env
+        return self.harder(env)
 
-    def harder(self, env: FunctionalEnv) -> FunctionalEnv:
-        """A compiled environment with the sticky actions and the noise that are asked for."""
+    def harder(self, env: FunctionalEnv | HostEnv) -> FunctionalEnv | HostEnv:
+        """A compiled environment with the sticky actions and the noise that are asked for, or another as it
+        is, which is asked for none."""
+        if not isinstance(env, FunctionalEnv):
+            return env
         if self.sticky_actions:
             env = envs.sticky(env, self.sticky_actions)
         if self.reward_noise is not None:
@@ -189,7 +192,7 @@ class ExperimentConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "ExperimentConfig":
-        if not envs.is_functional(self.env.id) and self.rollouts is None:
+        if not self._compiled:
             outside = f"{self.env.id} runs outside the compiled loop, where"
             if self.train.seeds > 1 and self.offline is None:
                 reason = f"{outside} one seed is trained at a time"
@@ -220,8 +223,12 @@ class ExperimentConfig(Section):
     @property
     def together(self) -> bool:
         """Whether seeds are trained at once, and arrays have an axis of them: all inside a compiled loop."""
-        inside = envs.is_functional(self.env.id)
-        return inside or self.offline is not None or self.rollouts is not None
+        return self._compiled or self.offline is not None
+
+    @property
+    def _compiled(self) -> bool:
+        """Whether what is played in runs inside the compiled loop."""
+        return envs.is_functional(self.env.id) if self.rollouts is None else self.rollouts.compiled
 
     def _check_leavings(self) -> None:
         """Refuse what a run on a dataset, or in the compiled loop, does not leave."""
@@ -229,10 +236,10 @@ class ExperimentConfig(Section):
         if self.offline is not None and kept is not None:
             reason = "a run on a dataset has no frames of its own; null is wanted"
             raise Misfit("checkpoint.policies_every_frames", kept, reason, "offline")
-        if self.checkpoint.experience and self.together:
+        if self.checkpoint.experience and (self.together or self.rollouts is not None):
             where = "on a dataset" if self.offline is not None else "inside the compiled loop"
-            reason = f"a run {where} leaves none; false is wanted"
-            raise Misfit("checkpoint.experience", True, reason, "env.id", "offline")
+            reason = f"a run {'in rollouts' if self.rollouts else where} leaves none; false is wanted"
+            raise Misfit("checkpoint.experience", True, reason, "env.id", "offline", "rollouts")
 
     def _check_question(self, objective: ObjectiveConfig) -> None:
         if not isinstance(self.agent, stock_dqn.StockDQNConfig):

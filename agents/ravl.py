@@ -15,16 +15,17 @@ from pydantic import Field
 from agents import models, recordings
 from agents.actor_critic import LearnerConfig
 from agents.models import Fitted
-from envs import edge_of_reach, simulated, terminal_rules
-from envs.datasets import Dataset
+from envs import branched, edge_of_reach, simulated, terminal_rules
+from envs.datasets import Dataset, DatasetError
 from envs.simulated import Outcome
 from valuelearn import dynamics
 from valuelearn.config import Misfit, Section
 from valuelearn.dynamics import Model
 from valuelearn.errors import UserError
-from valuelearn.types import EnvSpec, FunctionalEnv, Memory, Transition
+from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, Memory, Transition
 
 _PLANE = "plane/edge_of_reach"
+_SIMULATOR = "simulator"  # In place of a model's folder.
 
 
 class RolloutsConfig(Section):
@@ -33,20 +34,26 @@ class RolloutsConfig(Section):
     steps: Annotated[int, Field(gt=0)] = 5
     """Steps after which a rollout is cut; what would have followed is bootstrapped."""
     model: str | None = None
-    """Folder of the model that rollouts follow, as `valuelearn model` writes it; none in the plane, whose own
-    dynamics they follow."""
+    """Folder of the model that rollouts follow, as `valuelearn model` writes it; `simulator` for MuJoCo
+    itself, which is never wrong; none in the plane, whose own dynamics they follow."""
     dataset: str | None = None
-    """Recorded transitions that rollouts of a model start from; none for those that it was fitted to."""
+    """Recorded transitions that rollouts start from, with the states of the simulator where that is the
+    model; none for those that a model was fitted to."""
     real_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of each batch that is recorded transitions, where rollouts are a model's."""
     penalty: Annotated[float, Field(ge=0)] = 0.0
-    """What is taken off a model's reward for each unit of its doubt (MOPO's lambda): of its members' norms of
-    the standard deviations that they predict, the largest."""
+    """What is taken off a learnt model's reward for each unit of its doubt (MOPO's lambda): of its members'
+    norms of the standard deviations that they predict, the largest."""
     patch: edge_of_reach.Patch = "none"
     """States whose true values are told where they would be bootstrapped from, in plane/edge_of_reach: none,
     those at the edge of reach, or as many random ones."""
     episodes: Annotated[int, Field(ge=0, le=65_536)] = 256
     """Whole episodes of the environment that the policy plays for each row of metrics; 0 for none."""
+
+    @property
+    def compiled(self) -> bool:
+        """Whether they run inside the compiled loop."""
+        return self.model != _SIMULATOR
 
     def check(self, env_id: str, agent: Section) -> None:
         """Refuse what rollouts there cannot be, and agents that cannot learn in them.
@@ -71,6 +78,8 @@ class RolloutsConfig(Section):
             )
         if self.patch != "none":
             raise Misfit("rollouts.patch", self.patch, f"true values are known in {_PLANE} alone", "env.id")
+        if self.model == _SIMULATOR:
+            self._check_simulator(env_id)
         if not isinstance(agent, LearnerConfig):
             return  # It cannot play there at all, as whoever makes the environment says.
         recordings.check(agent, "rollouts.model")
@@ -79,11 +88,21 @@ class RolloutsConfig(Section):
             reason = f"of a batch of {agent.replay.batch_size} that is {real}; some of either kind are wanted"
             raise Misfit("rollouts.real_share", self.real_share, reason, "agent.replay.batch_size")
 
+    def _check_simulator(self, env_id: str) -> None:
+        if not env_id.startswith("mujoco/"):
+            reason = f"only of mujoco/ environments, and not of {env_id}, is it a model"
+            raise Misfit("rollouts.model", self.model, reason, "env.id")
+        if self.dataset is None:
+            reason = "it was fitted to none whose states rollouts could start from; name a dataset"
+            raise Misfit("rollouts.dataset", None, reason, "rollouts.model")
+        if self.penalty:
+            raise Misfit("rollouts.penalty", self.penalty, "the simulator has no doubt", "rollouts.model")
+
 
 class Rollouts(NamedTuple):
     """What there is to learn from."""
 
-    env: FunctionalEnv
+    env: FunctionalEnv | HostEnv
     agent: LearnerConfig  # With the part of its batches that is of rollouts.
     recorded: Memory | None  # The transitions of a dataset, with the other part.
 
@@ -107,16 +126,11 @@ def make(config: RolloutsConfig, env_id: str, spec: EnvSpec, agent: LearnerConfi
         Misfit: where there is no model, or model or dataset are of another environment.
     """
     if config.model is None:
-        env = edge_of_reach.make(spec.num_envs, config.steps)
-        return Rollouts(edge_of_reach.patched(env, config.steps, agent.gamma, config.patch), agent, None)
-    try:
-        fitted = models.load(Path(config.model))
-    except UserError as error:
-        raise Misfit("rollouts.model", config.model, str(error)) from error
-    if fitted.config.env != env_id:
-        raise Misfit("rollouts.model", config.model, f"it is of {fitted.config.env}", "env.id")
-    dataset = models.load_dataset(config.dataset or fitted.config.dataset, env_id, spec)
-    env, size = _of_model(fitted, dataset, spec, config), agent.replay.batch_size
+        plane = edge_of_reach.make(spec.num_envs, config.steps)
+        return Rollouts(edge_of_reach.patched(plane, config.steps, agent.gamma, config.patch), agent, None)
+    env: FunctionalEnv | HostEnv
+    env, dataset = (_of_simulator if config.model == _SIMULATOR else _of_model)(config, env_id, spec)
+    size = agent.replay.batch_size
     if not config.real_share:
         return Rollouts(env, agent, None)
     real = round(config.real_share * size)
@@ -129,8 +143,30 @@ def _drawing(agent: LearnerConfig, batch_size: int) -> LearnerConfig:
     return agent.model_copy(update={"replay": replay})
 
 
-def _of_model(fitted: Fitted, dataset: Dataset, spec: EnvSpec, config: RolloutsConfig) -> FunctionalEnv:
-    terminated = terminal_rules.rule(fitted.config.env)
+def _fitted(folder: str, env_id: str) -> Fitted:
+    try:
+        fitted = models.load(Path(folder))
+    except UserError as error:
+        raise Misfit("rollouts.model", folder, str(error)) from error
+    if fitted.config.env != env_id:
+        raise Misfit("rollouts.model", folder, f"it is of {fitted.config.env}", "env.id")
+    return fitted
+
+
+def _of_simulator(config: RolloutsConfig, env_id: str, spec: EnvSpec) -> tuple[HostEnv, Dataset]:
+    assert config.dataset is not None  # As `check` has seen to.
+    dataset = models.load_dataset(config.dataset, env_id, spec)
+    try:
+        return branched.make(env_id, dataset, spec.num_envs, config.steps), dataset
+    except DatasetError as error:
+        raise Misfit("rollouts.dataset", config.dataset, str(error), "rollouts.model") from error
+
+
+def _of_model(config: RolloutsConfig, env_id: str, spec: EnvSpec) -> tuple[FunctionalEnv, Dataset]:
+    assert config.model is not None
+    fitted = _fitted(config.model, env_id)
+    dataset = models.load_dataset(config.dataset or fitted.config.dataset, env_id, spec)
+    terminated = terminal_rules.rule(env_id)
 
     def starts(world: tuple[Model, jax.Array], key: jax.Array, count: int) -> jax.Array:
         return world[1][jax.random.randint(key, (count,), 0, len(world[1]))]
@@ -141,4 +177,5 @@ def _of_model(fitted: Fitted, dataset: Dataset, spec: EnvSpec, config: RolloutsC
         doubt = jnp.linalg.norm(predicted.deviation, axis=-1).max(0)
         return Outcome(next_obs, reward - config.penalty * doubt, terminated(next_obs))
 
-    return simulated.make(spec, starts, step, config.steps, (fitted.model, jnp.asarray(dataset.obs)))
+    world = fitted.model, jnp.asarray(dataset.obs)
+    return simulated.make(spec, starts, step, config.steps, world), dataset

@@ -46,13 +46,13 @@ def along(cfg: ExperimentConfig, built: Experiment, chunks: Iterator[Chunk]) -> 
         found = (mean(edge, bootstrapped), mean(worth, edge), mean(worth, inner))
         return dict(zip(COLUMNS, (*found, mean(apart, edge), mean(apart, inner)), strict=True))
 
-    together = jax.jit(jax.vmap(look))
+    each = jax.jit(jax.vmap(look) if cfg.together else look)
     seeds = range(cfg.train.seed, cfg.train.seed + cfg.train.seeds)
     for chunk in chunks:
         # Of the seed and the update alone, so that a run that goes on draws what it would have drawn.
         keys = jax.vmap(jax.random.fold_in)(
-            jnp.stack([jax.random.key(seed) for seed in seeds]), chunk.state.learner.updates
+            jnp.stack([jax.random.key(seed) for seed in seeds]), jnp.atleast_1d(chunk.state.learner.updates)
         )
-        found = together(chunk.state.learner, chunk.state.memory, keys)
-        columns = {name: np.asarray(x, np.float64) for name, x in found.items()}
+        found = each(chunk.state.learner, chunk.state.memory, keys if cfg.together else keys[0])
+        columns = {name: np.atleast_1d(np.asarray(x, np.float64)) for name, x in found.items()}
         yield chunk._replace(metrics=chunk.metrics | columns)

@@ -165,10 +165,11 @@ def _chunks(
         schedule = schedule._replace(warmup_steps=warmup_steps)
     if isinstance(built.env, FunctionalEnv):
         chunks = loop.train_functional(agent, built.env, memory, schedule, _seeds(cfg), start, stopping)
-        if cfg.rollouts is None:
-            return chunks
-        return evaluation.along(cfg, built, reach.along(cfg, built, chunks))
-    return loop.train_host(agent, built.env, memory, schedule, cfg.train.seed, start, stopping)
+    else:
+        chunks = loop.train_host(agent, built.env, memory, schedule, cfg.train.seed, start, stopping)
+    if cfg.rollouts is None:
+        return chunks
+    return evaluation.along(cfg, built, reach.along(cfg, built, chunks))
 
 
 class _Record:

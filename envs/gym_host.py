@@ -6,6 +6,7 @@ transitions in each: the true next observation, `last`, and the first observatio
 
 import importlib.util
 import logging
+from collections.abc import Callable, Sequence
 
 import gymnasium
 import numpy as np
@@ -161,8 +162,13 @@ def _log_of_mujoco(message: str) -> None:
     logging.getLogger("mujoco").log(level, message)
 
 
-def make_gym(name: str, num_envs: int) -> GymEnv:
-    """`num_envs` copies of a registered gymnasium environment.
+def make_gym(
+    name: str,
+    num_envs: int,
+    wrappers: Sequence[Callable[[gymnasium.Env], gymnasium.Wrapper]] = (),
+    mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+) -> GymEnv:
+    """`num_envs` copies of a registered gymnasium environment, each within `wrappers`.
 
     Raises:
         UnknownEnvironmentError: for a missing dependency or an unsupported space.
@@ -173,7 +179,14 @@ def make_gym(name: str, num_envs: int) -> GymEnv:
 
             # Left alone, MuJoCo appends its warnings to a file in whatever folder the user is in.
             mujoco.set_mju_user_warning(_log_of_mujoco)
-        env = gymnasium.make_vec(name, num_envs=num_envs, vectorization_mode="sync", render_mode="rgb_array")
+        env = gymnasium.make_vec(
+            name,
+            num_envs=num_envs,
+            vectorization_mode="sync",
+            vector_kwargs={"autoreset_mode": mode},
+            wrappers=wrappers,
+            render_mode="rgb_array",
+        )
         if isinstance(env.single_observation_space, gymnasium.spaces.Dict):  # As dm_control's are.
             env = gymnasium.wrappers.vector.FlattenObservation(env)
     except (gymnasium.error.Error, ImportError) as error:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from agents import training
 from valuelearn.policies import epsilon_greedy
 from valuelearn.types import Trajectory
 
@@ -50,6 +51,32 @@ def play_functional():
         return jax.tree.map(np.asarray, jax.jit(lambda: jax.lax.scan(one, env.init(init_key), keys)[1])())
 
     return play
+
+
+@pytest.fixture
+def train_in_two(monkeypatch):
+    """A run that is cut off after so many rows of metrics, and goes on: `train_in_two(cfg, folder, rows)`."""
+
+    class CutOff(Exception):
+        pass
+
+    def train(cfg, folder, rows):
+        chunks, kept = training._chunks, []
+
+        def until(*arguments):
+            for chunk in chunks(*arguments):
+                kept.append(None)
+                yield chunk
+                if len(kept) == rows:
+                    raise CutOff
+
+        monkeypatch.setattr(training, "_chunks", until)
+        with pytest.raises(CutOff):
+            training.train(cfg, folder, [], lambda said: None)
+        monkeypatch.setattr(training, "_chunks", chunks)
+        training.resume(folder, [], lambda said: None)
+
+    return train
 
 
 @pytest.fixture(scope="session")

@@ -128,7 +128,7 @@ def run_in(model, *more):
     ]
 
 
-def test_a_run_in_rollouts_of_a_model(model, tmp_path, monkeypatch, capsys):
+def test_a_run_in_rollouts_of_a_model(model, train_in_two, tmp_path, monkeypatch, capsys):
     """Its policy is played in the true environment; cut off, it goes on as the same run."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     cfg = config.load(ExperimentConfig, RAVL, run_in(model))
@@ -139,23 +139,7 @@ def test_a_run_in_rollouts_of_a_model(model, tmp_path, monkeypatch, capsys):
     table = (whole / "metrics.csv").read_text().splitlines()
     assert "edge_value" in table[0] and len(table) == 11
 
-    class Enough(Exception):
-        pass
-
-    chunks, kept = training._chunks, []
-
-    def until(*arguments):
-        for chunk in chunks(*arguments):
-            kept.append(None)
-            yield chunk
-            if len(kept) == 4:
-                raise Enough
-
-    monkeypatch.setattr(training, "_chunks", until)
-    with pytest.raises(Enough):
-        training.train(cfg, cut, [], lambda said: None)
-    monkeypatch.setattr(training, "_chunks", chunks)
-    training.resume(cut, [], lambda said: None)
+    train_in_two(cfg, cut, rows=4)
     assert (cut / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
     monkeypatch.setattr(sys, "argv", ["valuelearn", "evaluate", str(whole), "--episodes", "2"])
     with pytest.raises(SystemExit) as end:
