@@ -204,12 +204,13 @@ def make(config: LearnerConfig, spec: EnvSpec, total_steps: int, collect_steps: 
 
     def read(params: Params, transition: Transition) -> Transition:
         """A batch as the losses take it."""
-        to_go = transition.return_to_go
+        to_go, imagined = transition.return_to_go, transition.imagined
         return transition._replace(
             obs=seen(params, transition.obs),
             next_obs=seen(params, transition.next_obs),
             reward=config.reward_scale * transition.reward,
             return_to_go=None if to_go is None else config.reward_scale * to_go,
+            imagined=None if imagined is None else seen(params, imagined),
         )
 
     def update(state: LearnerState, sample: Sample) -> tuple[LearnerState, Metrics, jax.Array]:

@@ -1,6 +1,7 @@
 """Conservative Q-learning: values of the data's actions are raised against those of others.
 
-Kumar et al. (2020), eq. 4 with the importance weights of appendix F; calibrated: Nakamoto et al. (2023).
+Kumar et al. (2020), eq. 4 with the importance weights of appendix F; calibrated: Nakamoto et al. (2023). In
+rollouts of a model values are lowered in all states, and raised where there are records: Yu et al. (2021).
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from pydantic import Field
 
 from agents.critics import Critics
+from valuelearn import replay
 from valuelearn.config import Section
 from valuelearn.types import Params, Sample
 
@@ -36,7 +38,7 @@ def regularizer(
     policy: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
     key: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """The weighted term, and the mean gap between soft maxima and the values of the data's actions.
+    """The weighted term, and the gap between soft maxima and values of the recorded actions, means of both.
 
     `policy(obs, key)` gives actions [B, D] and the logarithms [B] of their densities.
     """
@@ -57,8 +59,10 @@ def regularizer(
     values = values.reshape(-1, len(actions), batch)  # [K, 3 M, B]
     if config.calibrated:
         assert sample.transition.return_to_go is not None
-        raised = jnp.maximum(values, sample.transition.return_to_go)
-        values = raised.at[:, : config.samples].set(values[:, : config.samples])
+        calibrated = jnp.maximum(values, sample.transition.return_to_go)
+        values = calibrated.at[:, : config.samples].set(values[:, : config.samples])
     soft = config.softness * jax.nn.logsumexp((values - densities) / config.softness, axis=1)
-    gap = soft - critics.values(params, obs, data_action)  # [K, B]
-    return config.weight * gap.mean(-1).sum(), gap.mean()
+    real = replay.was_recorded(sample.transition)
+    raised = jnp.where(real, critics.values(params, obs, data_action), 0.0).sum(-1) / real.sum()
+    gap = soft.mean(-1) - raised  # [K]
+    return config.weight * gap.sum(), gap.mean()

@@ -19,9 +19,9 @@ from valuelearn.config import Misfit, Section, load
 from valuelearn.errors import no_such_path
 from valuelearn.logs import RunFolderError
 from valuelearn.loop import Schedule, initial_timestep
-from valuelearn.replay import CapacityError, mixed
+from valuelearn.replay import CapacityError
 from valuelearn.stocks import Stocks
-from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, LearnerState
+from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, LearnerState, Memory
 
 AGENTS: dict[str, Callable[..., Algorithm]] = {  # By `agent.name`.
     "dqn": dqn.make,
@@ -202,11 +202,9 @@ class ExperimentConfig(Section):
                 raise Misfit("env.num_envs", self.env.num_envs, reason, "env.id")
         if self.offline is None:
             self.agent.check(self.env.num_envs, self.train.collect_steps)
-            if isinstance(self.agent, LearnerConfig) and self.agent.needs_dataset:
-                reason = "with these settings it learns from a dataset; name one in offline.dataset"
-                raise Misfit("agent.name", self.agent.name, reason)
         else:
             recordings.check(self.agent)
+        self._check_pessimism()
         self._check_leavings()
         if self.rollouts is not None:
             self.rollouts.check(self.env.id, self.agent)
@@ -229,6 +227,18 @@ class ExperimentConfig(Section):
     def _compiled(self) -> bool:
         """Whether what is played in runs inside the compiled loop."""
         return envs.is_functional(self.env.id) if self.rollouts is None else self.rollouts.compiled
+
+    def _check_pessimism(self) -> None:
+        """Refuse agents that prefer what was recorded, or doubt a model, where there is no such thing."""
+        soft = isinstance(self.agent, sac.SACConfig)
+        recorded = self.offline is not None or (self.rollouts is not None and soft)
+        if isinstance(self.agent, LearnerConfig) and self.agent.needs_dataset and not recorded:
+            reason = "with these settings it learns from a dataset; name one in offline.dataset"
+            raise Misfit("agent.name", self.agent.name, reason)
+        learnt = self.rollouts is not None and self.rollouts.learnt
+        if isinstance(self.agent, sac.SACConfig) and self.agent.disagreement is not None and not learnt:
+            reason = "only members of a learnt model can disagree; null is wanted"
+            raise Misfit("agent.disagreement", self.agent.disagreement.model_dump(), reason, "rollouts.model")
 
     def _check_leavings(self) -> None:
         """Refuse what a run on a dataset, or in the compiled loop, does not leave."""
@@ -336,22 +346,20 @@ def make(config: ExperimentConfig) -> Experiment:
     _set_up_cpu(config.train)
     if config.offline is not None:
         return _make_offline(config, config.offline)
-    recorded = None
+    beside: Callable[[Memory], Memory] | None = None
     if config.rollouts is None:
         env = make_env(config)
     else:
-        env, agent, recorded = _rollouts(config, config.rollouts)
+        env, agent, beside = _rollouts(config, config.rollouts)
         env, config = config.env.harder(env), config.model_copy(update={"agent": agent})
     spec = env.spec
     if config.train.env_frames < spec.frames_per_step:
         reason = f"one step of {config.env.id} takes {spec.frames_per_step} frames"
         raise Misfit("train.env_frames", config.train.env_frames, reason, "env.id")
     algorithm = make_algorithm(config, spec)
-    if recorded is not None:
-        size = sum(x.nbytes for x in jax.tree.leaves(recorded.init()))
-        algorithm = algorithm._replace(
-            memory=mixed(recorded, algorithm.memory), memory_bytes=algorithm.memory_bytes + size
-        )
+    if beside is not None:
+        memory = beside(algorithm.memory)
+        algorithm = algorithm._replace(memory=memory, memory_bytes=_bytes_of(memory))
     if config.checkpoint.experience:
         experience.check(config.agent, config.train.env_frames, spec)
     total_steps = config.train.env_frames // spec.frames_per_step
@@ -371,6 +379,11 @@ def make(config: ExperimentConfig) -> Experiment:
     return Experiment(env, algorithm, schedule, abstract_learner(algorithm, spec))
 
 
+def _bytes_of(memory: Memory) -> int:
+    """What a memory takes, without making it."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(memory.init)))
+
+
 def _rollouts(config: ExperimentConfig, rollouts: ravl.RolloutsConfig) -> ravl.Rollouts:
     env = make_env(config, 1)
     if not isinstance(env, FunctionalEnv):
@@ -385,7 +398,6 @@ def _make_offline(config: ExperimentConfig, offline: recordings.OfflineConfig) -
     algorithm = make_algorithm(config, spec)
     assert isinstance(config.agent, LearnerConfig | dqn.DQNConfig)  # As `recordings.check` has seen to.
     memory = recordings.memory(offline, config.agent, spec, config.env.clip_rewards)
-    size = sum(x.nbytes for x in jax.tree.leaves(memory.init()))
     schedule = Schedule(
         total_steps=offline.updates,
         warmup_steps=0,
@@ -394,5 +406,5 @@ def _make_offline(config: ExperimentConfig, offline: recordings.OfflineConfig) -
         chunk_steps=offline.log_updates,
         checkpoint_steps=offline.checkpoint_updates,
     )
-    algorithm = algorithm._replace(memory=memory, memory_bytes=size)
+    algorithm = algorithm._replace(memory=memory, memory_bytes=_bytes_of(memory))
     return Experiment(env, algorithm, schedule, abstract_learner(algorithm, spec))

@@ -2,11 +2,14 @@
 
 Model-based policy optimisation (Janner et al., 2019) is any agent of continuous actions here; with `penalty`
 it is MOPO (Yu et al., 2020). RAVL (Sims et al., 2024) is one whose critics are many, the lowest counting, and
-made unlike (`agent.num_critics`, `agent.diversity`).
+made unlike (`agent.num_critics`, `agent.diversity`). With `agent.conservative` a soft actor-critic is COMBO
+(Yu et al., 2021), with `agent.disagreement` MOBILE (Sun et al., 2023).
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +18,15 @@ from pydantic import Field
 from agents import models, recordings
 from agents.actor_critic import LearnerConfig
 from agents.models import Fitted
+from agents.sac import SACConfig
 from envs import branched, edge_of_reach, simulated, terminal_rules
 from envs.datasets import Dataset, DatasetError
 from envs.simulated import Outcome
-from valuelearn import dynamics
+from valuelearn import dynamics, replay
 from valuelearn.config import Misfit, Section
 from valuelearn.dynamics import Model
 from valuelearn.errors import UserError
-from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, Memory, Transition
+from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, Memory, Sample, Transition
 
 _PLANE = "plane/edge_of_reach"
 _SIMULATOR = "simulator"  # In place of a model's folder.
@@ -31,7 +35,7 @@ _SIMULATOR = "simulator"  # In place of a model's folder.
 class RolloutsConfig(Section):
     """Rollouts to learn from, in place of whole episodes of the environment, which then only evaluates."""
 
-    steps: Annotated[int, Field(gt=0)] = 5
+    steps: Annotated[int, Field(gt=0, lt=65_535)] = 5
     """Steps after which a rollout is cut; what would have followed is bootstrapped."""
     model: str | None = None
     """Folder of the model that rollouts follow, as `valuelearn model` writes it; `simulator` for MuJoCo
@@ -49,6 +53,11 @@ class RolloutsConfig(Section):
     those at the edge of reach, or as many random ones."""
     episodes: Annotated[int, Field(ge=0, le=65_536)] = 256
     """Whole episodes of the environment that the policy plays for each row of metrics; 0 for none."""
+
+    @property
+    def learnt(self) -> bool:
+        """Whether they are of a learnt model."""
+        return self.model not in (None, _SIMULATOR)
 
     @property
     def compiled(self) -> bool:
@@ -71,6 +80,7 @@ class RolloutsConfig(Section):
                 if found := getattr(self, name):
                     reason = "it is of rollouts of a model; name one in rollouts.model"
                     raise Misfit(f"rollouts.{name}", found, reason, "rollouts.model")
+            self._check_conservative(agent, real_share=0.0)
             return
         if env_id == _PLANE:
             raise Misfit(
@@ -83,10 +93,23 @@ class RolloutsConfig(Section):
         if not isinstance(agent, LearnerConfig):
             return  # It cannot play there at all, as whoever makes the environment says.
         recordings.check(agent, "rollouts.model")
+        self._check_conservative(agent, self.real_share)
         real = round(self.real_share * agent.replay.batch_size)
         if self.real_share and not 0 < real < agent.replay.batch_size:
             reason = f"of a batch of {agent.replay.batch_size} that is {real}; some of either kind are wanted"
             raise Misfit("rollouts.real_share", self.real_share, reason, "agent.replay.batch_size")
+
+    def _check_conservative(self, agent: Section, real_share: float) -> None:
+        """Refuse CQL where nothing was recorded, and Cal-QL."""
+        if not isinstance(agent, SACConfig) or agent.conservative is None:
+            return
+        if not real_share:
+            reason = "it prefers what was recorded, which no batch has any of; null is wanted"
+            found = agent.conservative.model_dump()
+            raise Misfit("agent.conservative", found, reason, "rollouts.real_share", "rollouts.model")
+        if agent.conservative.calibrated:
+            reason = "of rollouts it is not known what they would have obtained; false is wanted"
+            raise Misfit("agent.conservative.calibrated", True, reason, "rollouts")
 
     def _check_simulator(self, env_id: str) -> None:
         if not env_id.startswith("mujoco/"):
@@ -104,7 +127,7 @@ class Rollouts(NamedTuple):
 
     env: FunctionalEnv | HostEnv
     agent: LearnerConfig  # With the part of its batches that is of rollouts.
-    recorded: Memory | None  # The transitions of a dataset, with the other part.
+    beside: Callable[[Memory], Memory]  # What of the dataset and the model goes into batches beside those.
 
 
 def at_edge(config: RolloutsConfig, transition: Transition) -> jax.Array:
@@ -127,14 +150,27 @@ def make(config: RolloutsConfig, env_id: str, spec: EnvSpec, agent: LearnerConfi
     """
     if config.model is None:
         plane = edge_of_reach.make(spec.num_envs, config.steps)
-        return Rollouts(edge_of_reach.patched(plane, config.steps, agent.gamma, config.patch), agent, None)
+        patched = edge_of_reach.patched(plane, config.steps, agent.gamma, config.patch)
+        return Rollouts(patched, agent, lambda memory: memory)
     env: FunctionalEnv | HostEnv
-    env, dataset = (_of_simulator if config.model == _SIMULATOR else _of_model)(config, env_id, spec)
+    imagined: Callable[[Memory], Memory] | None = None
+    if config.model == _SIMULATOR:
+        env, dataset = _of_simulator(config, env_id, spec)
+    else:
+        fitted = _fitted(config.model, env_id)
+        dataset = models.load_dataset(config.dataset or fitted.config.dataset, env_id, spec)
+        env = _of_model(fitted, dataset, spec, config)
+        if isinstance(agent, SACConfig) and agent.disagreement is not None:
+            imagined = partial(_imagining, fitted, agent.disagreement.draws)
     size = agent.replay.batch_size
-    if not config.real_share:
-        return Rollouts(env, agent, None)
     real = round(config.real_share * size)
-    return Rollouts(env, _drawing(agent, size - real), recordings.drawn(dataset, _drawing(agent, real)))
+
+    def beside(memory: Memory) -> Memory:
+        if real:
+            memory = replay.mixed(recordings.drawn(dataset, _drawing(agent, real)), memory)
+        return memory if imagined is None else imagined(memory)
+
+    return Rollouts(env, _drawing(agent, size - real), beside)
 
 
 def _drawing(agent: LearnerConfig, batch_size: int) -> LearnerConfig:
@@ -153,6 +189,29 @@ def _fitted(folder: str, env_id: str) -> Fitted:
     return fitted
 
 
+def _imagining(fitted: Fitted, draws: int, memory: Memory) -> Memory:
+    """The same memory, that has each of a model's members draw what may follow what was done.
+
+    The model is part of its state: it is no constant of compiled programs.
+    """
+
+    def sample(state: tuple[Any, Model], key: jax.Array) -> Sample:
+        key, draw_key = jax.random.split(key)
+        drawn = memory.sample(state[0], key)
+        said = dynamics.predicted(fitted.network, state[1], drawn.transition.obs, drawn.transition.action)
+        mean, deviation = (x.swapaxes(0, 1)[:, :, None] for x in (said.next_obs, said.deviation[..., :-1]))
+        noise = jax.random.normal(draw_key, (*mean.shape[:2], draws, mean.shape[-1]))
+        imagined = mean + deviation * noise
+        return drawn._replace(transition=drawn.transition._replace(imagined=imagined))
+
+    return Memory(
+        init=lambda: (memory.init(), fitted.model),
+        add=lambda state, trajectory: (memory.add(state[0], trajectory), state[1]),
+        sample=sample,
+        reprioritise=lambda state, sample, priority: state,
+    )
+
+
 def _of_simulator(config: RolloutsConfig, env_id: str, spec: EnvSpec) -> tuple[HostEnv, Dataset]:
     assert config.dataset is not None  # As `check` has seen to.
     dataset = models.load_dataset(config.dataset, env_id, spec)
@@ -162,11 +221,8 @@ def _of_simulator(config: RolloutsConfig, env_id: str, spec: EnvSpec) -> tuple[H
         raise Misfit("rollouts.dataset", config.dataset, str(error), "rollouts.model") from error
 
 
-def _of_model(config: RolloutsConfig, env_id: str, spec: EnvSpec) -> tuple[FunctionalEnv, Dataset]:
-    assert config.model is not None
-    fitted = _fitted(config.model, env_id)
-    dataset = models.load_dataset(config.dataset or fitted.config.dataset, env_id, spec)
-    terminated = terminal_rules.rule(env_id)
+def _of_model(fitted: Fitted, dataset: Dataset, spec: EnvSpec, config: RolloutsConfig) -> FunctionalEnv:
+    terminated = terminal_rules.rule(fitted.config.env)
 
     def starts(world: tuple[Model, jax.Array], key: jax.Array, count: int) -> jax.Array:
         return world[1][jax.random.randint(key, (count,), 0, len(world[1]))]
@@ -178,4 +234,4 @@ def _of_model(config: RolloutsConfig, env_id: str, spec: EnvSpec) -> tuple[Funct
         return Outcome(next_obs, reward - config.penalty * doubt, terminated(next_obs))
 
     world = fitted.model, jnp.asarray(dataset.obs)
-    return simulated.make(spec, starts, step, config.steps, world), dataset
+    return simulated.make(spec, starts, step, config.steps, world)

@@ -2,10 +2,12 @@
 
 SAC (Haarnoja et al., 2018, 2018b), REDQ (Chen et al., 2021; more critics and updates, a random few of
 them in each target), SAC-N and EDAC (An et al., 2021; the lowest of many, and those made unlike), TQC
-(Kuznetsov et al., 2020; pooled quantiles without the highest), CQL (Kumar et al., 2020) and Cal-QL
-(Nakamoto et al., 2023) are settings of `SACConfig`.
+(Kuznetsov et al., 2020; pooled quantiles without the highest), CQL (Kumar et al., 2020), Cal-QL (Nakamoto
+et al., 2023), COMBO (Yu et al., 2021; CQL in rollouts of a model) and MOBILE (Sun et al., 2023) are settings
+of `SACConfig`.
 """
 
+from functools import partial
 from typing import Annotated, Literal
 
 import jax
@@ -15,6 +17,7 @@ from pydantic import Field
 from agents import actor_critic
 from agents.actor_critic import ActorCriticConfig, Rule, Step
 from agents.conservative import ConservativeConfig, regularizer
+from agents.disagreement import DisagreementConfig, disagreement
 from agents.parts import Algorithm
 from valuelearn import ensembles
 from valuelearn.policies import gaussian, tanh_gaussian
@@ -35,17 +38,26 @@ class SACConfig(ActorCriticConfig):
     entropy_in_target: bool = True
     """Whether the entropy is part of the values; CQL leaves it to the actor."""
     conservative: ConservativeConfig | None = None
-    """CQL's and Cal-QL's term in the critics' loss, for runs on a dataset; none for none."""
+    """CQL's, Cal-QL's and COMBO's term in the critics' loss, for runs on a dataset, or with one in rollouts;
+    none for none."""
+    disagreement: DisagreementConfig | None = None
+    """MOBILE's penalty, in rollouts of a learnt model; none for none."""
 
     @property
     def learns_returns(self) -> bool:
         """Whether no entropy is part of the values."""
-        return not self.entropy_in_target and super().learns_returns
+        return not self.entropy_in_target and self.disagreement is None and super().learns_returns
 
     @property
     def needs_dataset(self) -> bool:
         """Whether recorded actions are preferred to others."""
         return self.conservative is not None
+
+
+def _less(sample: Sample, penalty: jax.Array) -> Sample:
+    """The same with less reward, by as much for each item."""
+    transition = sample.transition
+    return sample._replace(transition=transition._replace(reward=transition.reward - penalty))
 
 
 def make(config: SACConfig, spec: EnvSpec, total_steps: int, collect_steps: int) -> Algorithm:
@@ -81,15 +93,20 @@ def make(config: SACConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         part: Params, state: LearnerState, sample: Sample, key: jax.Array, metrics: Metrics
     ) -> tuple[jax.Array, Metrics]:
         action_key, subset_key, more_key = jax.random.split(key, 3)
-        action, log_prob = sampled(state.params["actor"], sample.transition.next_obs, action_key)
+        policy = partial(sampled, state.params["actor"])
+        action, log_prob = policy(sample.transition.next_obs, action_key)
         temperature = jnp.exp(state.params["log_temperature"]) if config.entropy_in_target else 0.0
-        of_target = state.target_params["critics"]
+        of_target, found = state.target_params["critics"], {}
+        if config.disagreement is not None:
+            penalty_key = jax.random.fold_in(more_key, 0)
+            apart = disagreement(critics, of_target, sample.transition, policy, penalty_key)
+            sample, found = _less(sample, config.disagreement.weight * apart), {"disagreement": apart.mean()}
         fitted, fit = critics.targets(of_target, sample, action, temperature * log_prob, subset_key)
-        loss, found = critics.loss(part, sample, fitted)
+        loss, more = critics.loss(part, sample, fitted)
+        found |= more
         if config.conservative is not None:
-            policy = lambda obs, key: sampled(state.params["actor"], obs, key)  # noqa: E731
-            more, gap = regularizer(config.conservative, critics, part, sample, policy, more_key)
-            loss, found = loss + more, found | {"conservative_gap": gap}
+            term, gap = regularizer(config.conservative, critics, part, sample, policy, more_key)
+            loss, found = loss + term, found | {"conservative_gap": gap}
         return loss, found | jax.tree.map(jnp.mean, fit)._asdict()
 
     def actor_loss(
@@ -113,6 +130,8 @@ def make(config: SACConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         Step("actor", actor_loss, actor_optimizer),
         Step("log_temperature", temperature_loss, actor_optimizer),
     )
-    metrics = ("entropy", "temperature", *(("conservative_gap",) if config.conservative else ()))
+    metrics = ["entropy", "temperature"]
+    metrics += ["conservative_gap"] if config.conservative else []
+    metrics += ["disagreement"] if config.disagreement else []
     rule = Rule(init, steps, act, greedy, value, values, metrics=metrics)
     return actor_critic.make(config, spec, total_steps, collect_steps, rule)

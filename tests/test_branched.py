@@ -14,7 +14,7 @@ from valuelearn import config, logs
 
 pytest.importorskip("mujoco")
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-RAVL = CONFIG.parent.parent / "configs" / "rollouts" / "ravl.yaml"
+SAC = CONFIG.parent.parent / "configs" / "rollouts" / "sac.yaml"
 HOPPER, POLE = "mujoco/Hopper-v5", "mujoco/InvertedPendulum-v5"
 
 
@@ -99,7 +99,7 @@ def run_in(file, *more):
         f"env={{id: {POLE}, num_envs: 8}}",
         f"rollouts={{model: simulator, dataset: {file}, steps: 2, real_share: 0.25, episodes: 1}}",
         "train={env_frames: 160, log_frames: 32, collect_steps: 2}",
-        "agent={num_critics: 3, updates_per_step: 0.125, network: {hidden: [8]}}",
+        "agent={updates_per_step: 0.125, network: {hidden: [8]}}",
         "agent.replay={capacity: 400, warmup_steps: 32, batch_size: 16}",
         "checkpoint.every_frames=64",
         "evaluation.episodes=1",
@@ -110,7 +110,7 @@ def run_in(file, *more):
 def test_a_run_in_rollouts_of_the_simulator(train_in_two, tmp_path):
     """Its policy is played to the end of episodes; cut off, it goes on as the same run."""
     datasets.save(recorded(POLE, 200), tmp_path / "pole.hdf5")
-    cfg = config.load(ExperimentConfig, RAVL, run_in(tmp_path / "pole.hdf5"))
+    cfg = config.load(ExperimentConfig, SAC, run_in(tmp_path / "pole.hdf5"))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     training.train(cfg, whole, [], lambda said: None)
     rows = logs.read_metrics(whole)
@@ -137,12 +137,12 @@ def test_a_run_in_rollouts_of_the_simulator(train_in_two, tmp_path):
 )
 def test_what_the_simulator_cannot_be_is_refused(change, told):
     with pytest.raises(config.ConfigError, match=told):
-        config.load(ExperimentConfig, RAVL, run_in("some.hdf5", *change))
+        config.load(ExperimentConfig, SAC, run_in("some.hdf5", *change))
 
 
 def test_a_dataset_without_states_is_refused_by_the_run(tmp_path):
     datasets.save(recorded(POLE, 50)._replace(infos={}), tmp_path / "pole.hdf5")
-    cfg = config.load(ExperimentConfig, RAVL, run_in(tmp_path / "pole.hdf5"))
-    with pytest.raises(config.Misfit, match="rollouts.dataset.*infos/qpos is wanted"):
+    cfg = config.load(ExperimentConfig, SAC, run_in(tmp_path / "pole.hdf5"))
+    with pytest.raises(config.Misfit, match=r"rollouts\.dataset.*infos/qpos is wanted"):
         training.train(cfg, tmp_path / "run", [], print)
     assert not (tmp_path / "run").exists()

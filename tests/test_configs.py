@@ -33,7 +33,9 @@ def recorded(tmp_path_factory):
     action = random.uniform(-1, 1, (200, 3)).astype(np.float32)
     last = np.arange(1, 201) % 50 == 0
     reward, discount = random.normal(size=200).astype(np.float32), np.ones(200, np.float32)
-    made = datasets.Dataset(obs[:-1], action, reward, discount, last, last, obs[1:])
+    upright = np.array([0, 1.25, 0, 0, 0, 0])
+    infos = {"qpos": np.tile(upright, (200, 1)), "qvel": random.normal(size=(200, 6))}
+    made = datasets.Dataset(obs[:-1], action, reward, discount, last, last, obs[1:], infos)
     file = tmp_path_factory.mktemp("recorded") / "hopper.hdf5"
     datasets.save(made, file)
     return file
@@ -63,7 +65,8 @@ def small(path, recorded, replay_logs, model):
         *SMALL[cfg.agent.name],
     ]
     if cfg.rollouts is not None and cfg.rollouts.model is not None:
-        arguments += [f"rollouts.model={model}", "agent.updates_per_step=0.1", "agent.replay.batch_size=16"]
+        arguments += ["agent.updates_per_step=0.1", "agent.replay.batch_size=16"]
+        arguments.append(f"rollouts.model={model}" if cfg.rollouts.learnt else f"rollouts.dataset={recorded}")
     if cfg.agent.name not in ("pqn", "sac", "td3"):
         # Two vector steps, 8 agent steps, make one update.
         arguments += ["train.collect_steps=2", "agent.update_period_steps=8", "agent.replay.batch_size=8"]

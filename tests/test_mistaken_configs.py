@@ -70,6 +70,23 @@ FILES = {
         "env: {id: mujoco/Hopper-v5}\nagent: {name: sac}\nrollouts: {model: x, patch: edge}",
         'line 3: rollouts.patch is "edge"; true values are known in plane/edge_of_reach alone',
     ),
+    "nobody_disagrees": (
+        "env: {id: mujoco/Hopper-v5}\nagent: {name: sac, disagreement: {}}",
+        'line 2: agent.disagreement is {"weight": 1.0, "draws": 10}; only members of a learnt model can',
+    ),
+    "conservative_in_the_plane": (
+        "env: {id: plane/edge_of_reach}\nrollouts: {}\nagent:\n  name: sac\n  conservative: {}",
+        "line 5: agent.conservative is",
+    ),
+    "calibrated_rollouts": (
+        "env: {id: mujoco/Hopper-v5}\nrollouts: {model: x}\n"
+        "agent:\n  conservative: {calibrated: true}\n  name: sac",
+        "line 4: agent.conservative.calibrated is true; of rollouts it is not known what they would",
+    ),
+    "cloning_rollouts": (
+        "env: {id: mujoco/Hopper-v5}\nrollouts: {model: x}\nagent: {name: bc}",
+        'line 3: agent.name is "bc"; with these settings it learns from a dataset',
+    ),
     "share_of_one": (
         "env: {id: mujoco/Hopper-v5}\nagent: {name: sac}\nrollouts: {model: x, real_share: 1.0}",
         "line 3: rollouts.real_share is 1.0; less than 1.0 is wanted",

@@ -7,6 +7,7 @@ import pydantic
 import pytest
 
 from agents import conservative, experiment, offline, recordings, sac, td3
+from agents.disagreement import disagreement
 from agents.experiment import ExperimentConfig
 from envs import datasets
 from envs.datasets import Dataset
@@ -106,6 +107,53 @@ def test_the_conservative_term_by_hand(calibrated):
     data = 2.0 * np.asarray(sample.transition.action)[:, 0] ** 2 - 1.0
     assert float(gap) == pytest.approx((soft - data).mean(), abs=1e-5)
     assert float(found) == pytest.approx(3.0 * 2 * (soft - data).mean(), abs=1e-4)
+
+
+def test_among_rollouts_only_recorded_actions_are_raised():
+    """COMBO: soft maxima are of all states, the values held against them of recorded transitions alone."""
+    sample, config = batch(), conservative.ConservativeConfig(weight=1.0, samples=3)
+    policy = lambda obs, key: (jnp.full((len(obs), 1), 0.25), jnp.zeros(len(obs)))  # noqa: E731
+    critics, key = constant_critics(lambda action: 5.0 * action[:, 0]), jax.random.key(3)
+    ages = jnp.array([65535, 0, 65535, 3, 1, 0], jnp.uint16)
+    among = sample._replace(transition=sample.transition._replace(age=ages))
+    np.testing.assert_array_equal(replay.was_recorded(among.transition), ages == 65535)
+    assert bool(replay.was_recorded(sample.transition).all())
+    (_, of_all), (_, of_two) = (
+        conservative.regularizer(config, critics, None, each, policy, key) for each in (sample, among)
+    )
+    values = 5.0 * np.asarray(sample.transition.action)[:, 0]
+    assert float(of_two - of_all) == pytest.approx(values.mean() - values[[0, 2]].mean(), abs=1e-5)
+
+
+def test_disagreement_by_hand():
+    """How far apart the members' mean values are, where it is not known what followed."""
+    chance = np.random.default_rng(0)
+    imagined = chance.normal(size=(6, 3, 4, 2)).astype(np.float32)
+    ages = jnp.array([65535, 0, 65535, 3, 1, 0], jnp.uint16)
+    transition = batch().transition._replace(age=ages, imagined=jnp.asarray(imagined))
+    critics = constant_critics(lambda action: action[:, 0])
+    policy = lambda obs, key: (2.0 * obs[:, :1] - obs[:, 1:], None)  # noqa: E731
+    found = disagreement(critics, None, transition, policy, jax.random.key(0))
+    values = 2.0 * imagined[..., 0] - imagined[..., 1]
+    np.testing.assert_allclose(
+        found, np.where(ages == 65535, 0, values.mean(-1).std(-1)), rtol=1e-5, atol=1e-7
+    )
+
+
+def test_disagreement_is_taken_off_targets():
+    sample, losses = batch(), []
+    imagined = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3, 4, 2)), jnp.float32)
+    last = {"age": jnp.zeros(6, jnp.uint16), "imagined": imagined, "discount": jnp.zeros(6)}
+    sample = sample._replace(transition=sample.transition._replace(**last))
+    for weight in (1.0, 2.0, 3.0):
+        agent = sac.make(sac.SACConfig(**COMMON, disagreement={"weight": weight}), SPEC, 100, 1).agent
+        learner = agent.init(jax.random.key(0), sample.transition.obs)
+        _, metrics, priority = agent.update(learner, sample)
+        losses.append(np.asarray(priority, np.float64))
+    # Nothing follows: each loss is (q - r + weight * u)^2, of which the second difference is 2 u^2.
+    apart = np.sqrt((losses[2] - 2 * losses[1] + losses[0]) / 2)
+    assert apart.min() > 1e-3
+    assert apart.mean() == pytest.approx(float(metrics["disagreement"]), rel=1e-3)
 
 
 def test_conservative_values_are_lower_where_nobody_acted():

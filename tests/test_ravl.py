@@ -79,6 +79,20 @@ def test_episodes_of_a_model_end_by_the_rule_of_the_robot(tmp_path, play_functio
     assert played.last[fallen].all()
 
 
+def filled(built):
+    """What the memory of an experiment holds after six steps of doing nothing."""
+    env_state, obs = built.env.init(jax.random.key(0))
+    steps = []
+    for key in jax.random.split(jax.random.key(1), 6):
+        action = jnp.zeros((8, 1))
+        env_state, step = built.env.step(env_state, action, key)
+        steps.append(Trajectory(obs, action, step))
+        obs = step.obs
+    return built.algorithm.memory.add(
+        built.algorithm.memory.init(), jax.tree.map(lambda *x: jnp.stack(x), *steps)
+    )
+
+
 def test_batches_are_mixed(model):
     made = rollouts(model, real_share=0.25)
     recorded = datasets.load(models.load(model).config.dataset)
@@ -92,16 +106,7 @@ def test_batches_are_mixed(model):
         held == sum(x.nbytes for x in (recorded.obs, recorded.action, recorded.next_obs)) + 8 * recorded.rows
     )
     assert built.algorithm.memory_bytes > held
-    filled = memory.init()
-    env_state, obs = built.env.init(jax.random.key(0))
-    steps = []
-    for key in jax.random.split(jax.random.key(1), 6):
-        action = jnp.zeros((8, 1))
-        env_state, step = built.env.step(env_state, action, key)
-        steps.append(Trajectory(obs, action, step))
-        obs = step.obs
-    filled = memory.add(filled, jax.tree.map(lambda *x: jnp.stack(x), *steps))
-    sample = memory.sample(filled, jax.random.key(2))
+    sample = memory.sample(filled(built), jax.random.key(2))
     known = {row.tobytes() for row in recorded.obs}
     real = np.array([row.tobytes() in known for row in np.asarray(sample.transition.obs)])
     assert real[:4].all() and (np.asarray(sample.transition.action)[4:] == 0).all()
@@ -111,6 +116,19 @@ def test_batches_are_mixed(model):
     # Not in rollouts of one step either, all of which end where nothing goes on.
     alone = ravl.at_edge(cfg.rollouts.model_copy(update={"steps": 1}), sample.transition)
     assert not np.asarray(alone)[:4].any()
+
+
+def test_members_imagine_what_may_follow(model):
+    draws = "agent={num_critics: 2, diversity: 0.0, disagreement: {draws: 4000}}"
+    built = experiment.make(config.load(ExperimentConfig, RAVL, run_in(model, draws)))
+    drawn = built.algorithm.memory.sample(filled(built), jax.random.key(2)).transition
+    fitted = models.load(model)
+    said = dynamics.predicted(fitted.network, fitted.model, drawn.obs, drawn.action)
+    spread = said.deviation[..., :-1].swapaxes(0, 1)
+    assert drawn.imagined.shape == (16, 2, 4000, 3)
+    off = (drawn.imagined.mean(2) - said.next_obs.swapaxes(0, 1)) / spread
+    assert float(jnp.abs(off).max()) < 5 / np.sqrt(4000)
+    np.testing.assert_allclose(drawn.imagined.std(2), spread, rtol=0.1)
 
 
 def run_in(model, *more):

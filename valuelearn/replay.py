@@ -311,6 +311,13 @@ def recorded(transitions: Transition, batch_size: int) -> Memory:
     )
 
 
+def was_recorded(transition: Transition) -> jax.Array:
+    """Whether transitions were recorded before the run, bool[B]: all of a dataset, of `mixed` those kept."""
+    if transition.age is None:
+        return jnp.ones(len(transition.reward), bool)
+    return transition.age == _OLDEST
+
+
 def mixed(kept: Memory, growing: Memory) -> Memory:
     """Batches of one memory that stays as it is and one that is added to, both drawn from uniformly.
 

@@ -95,6 +95,7 @@ class Transition(NamedTuple):
     next_action: jax.Array | None = None  # f32[B, D] taken there, of recorded transitions.
     return_to_go: jax.Array | None = None  # f32[B] discounted from here on, of recorded transitions.
     age: jax.Array | None = None  # u16[B] steps since the episode began, of replayed transitions.
+    imagined: jax.Array | None = None  # f32[B, L, M, D] M draws of what each member of a model expects.
 
 
 class Sample(NamedTuple):
