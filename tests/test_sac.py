@@ -9,14 +9,15 @@ import pytest
 
 from agents import critics, sac
 from agents.sac import SACConfig
-from valuelearn import ensembles, heads, loop, networks
+from valuelearn import ensembles, heads, loop, networks, replay
 from valuelearn.config import Misfit
-from valuelearn.types import EnvSpec, FunctionalEnv, Timestep
+from valuelearn.types import EnvSpec, FunctionalEnv, Timestep, Transition
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 HEADS = [name for name in heads.NAMES if name != "iqn"]
 OPTIONS = {"v_min": -4, "v_max": 12, "num_bins": 33, "num_quantiles": 16, "kappa": 0.1}
 GAMMA = 0.75
+UPDATES = 2_000  # That critics are moved by; 100,000 pass as well.
 
 
 def target(head, out, log_prob=-0.5, temperature=0.2, reward=1.0, discount=GAMMA, rule="lowest"):
@@ -192,6 +193,23 @@ def test_diverse_critics_are_less_alike(name):
         found = jax.vmap(lambda a, s=slope, p=learner.params["critics"]: s(p, a))(action)
         gradients.append(ensembles.alignment(found[:, :, 0].swapaxes(0, 1)).mean())
     assert gradients[1] < gradients[0] - 0.5
+
+
+@pytest.mark.parametrize("diversity", [1.0, 100.0])
+def test_critics_that_begin_without_slopes_stay_finite(diversity):
+    """Last weights of zero make action gradients of zero, whose directions are not defined."""
+    network = {"hidden": (16, 16), "last_scale": 0.0}
+    config = SACConfig(network=network, num_critics=4, diversity=diversity, replay={"batch_size": 16})
+    spec = EnvSpec((3,), np.dtype(np.float32), 0, 1, action_size=2)
+    algorithm = sac.make(config, spec, 1, 1)
+    chance = np.random.default_rng(0)
+    obs, action = (chance.normal(size=(200, size)).astype(np.float32) for size in (3, 2))
+    reward, discount = obs[:, 0] - np.square(action).sum(-1), np.full(200, GAMMA, np.float32)
+    memory = replay.recorded(Transition(*map(jnp.asarray, (obs, action, reward, discount, obs[::-1]))), 16)
+    schedule = loop.Schedule(UPDATES, 0, 1, 1, UPDATES)
+    *_, last = loop.train_offline(algorithm.agent, memory, spec, schedule, [0])
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(last.state.learner.params))
+    assert np.isfinite(last.metrics["loss"]).all() and np.isfinite(last.metrics["grad_norm"]).all()
 
 
 @pytest.mark.parametrize(

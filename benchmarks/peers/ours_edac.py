@@ -1,6 +1,7 @@
 """valuelearn's EDAC."""
 
 import json
+import resource
 import sys
 import time
 
@@ -76,13 +77,15 @@ def main() -> None:
     experience = jax.jit(memory.add, donate_argnums=0)(memory.init(), episodes_of_one_step(transitions))
     update = jax.jit(loop.updates_of(agent, memory), donate_argnums=(0, 1))
     count, key = task["updates"], jax.random.key(1)
-    learner, experience, _ = update(learner, experience, key, count // 10)
+    learner, experience, _ = update(learner, experience, key, max(count // 10, 1))
     jax.block_until_ready(learner)
     start = time.perf_counter()
     jax.block_until_ready(update(learner, experience, key, count))
     rate = count / (time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     versions = ours_loop.versions("gymnasium", "mujoco")
-    print(json.dumps({"updates_per_second": rate, "first": first, "versions": versions}))
+    found = {"updates_per_second": rate, "first": first, "peak_gib": peak, "versions": versions}
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

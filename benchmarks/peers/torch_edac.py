@@ -5,6 +5,7 @@
 
 import json
 import math
+import resource
 import sys
 import time
 
@@ -127,13 +128,16 @@ def main() -> None:
     loss = learner.update(batch).item()
     networks = map(numbers, (learner.actor, learner.critics, learner.targets))
     first = [loss, *outcome(*networks, batch["obs"].numpy())]
-    for _ in range(task["updates"] // 10):
+    for _ in range(max(task["updates"] // 10, 1)):
         learner.update(learner.sample())
     start = time.perf_counter()
     for _ in range(task["updates"]):
         learner.update(learner.sample())
     rate = task["updates"] / (time.perf_counter() - start)
-    print(json.dumps({"updates_per_second": rate, "first": first, "versions": {"torch": torch.__version__}}))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    versions = {"torch": torch.__version__}
+    found = {"updates_per_second": rate, "first": first, "peak_gib": peak, "versions": versions}
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import sys
 from functools import partial
 from typing import Any
 
+from benchmarks.speed import edac
 from benchmarks.speed.turns import by_turns, measure, medians_of, python_of
 
 SAC_TASK: dict[str, Any] = {
@@ -16,24 +17,7 @@ SAC_TASK: dict[str, Any] = {
     "steps": 4_000,  # Timed, with an update each; a tenth as many go before.
 }
 COLLECT_STEPS = {"plain": 1, "chunked": 16}  # Environment steps between two rounds of as many updates.
-EDAC_TASK: dict[str, Any] = {
-    "env": "HalfCheetah-v5",  # Its shapes alone.
-    "obs_size": 17,
-    "action_size": 6,
-    "hidden": [256, 256, 256],
-    "critics": 10,
-    "diversity": 1.0,
-    "learning_rate": 3e-4,
-    "gamma": 0.99,
-    "tau": 0.005,
-    "temperature": 1e-8,  # With next to no noise first updates can be compared.
-    "transitions": 100_000,
-    "batch_size": 256,
-    "updates": 200,
-}
 SAC_AT_LEAST = {"sb3": 1.5, "sbx": 1.1}  # Of plain collecting.
-EDAC_AT_LEAST = 1.5
-SAME = 1e-3
 
 
 def sac(rounds: int) -> tuple[dict, dict[str, float]]:
@@ -64,45 +48,20 @@ def sac(rounds: int) -> tuple[dict, dict[str, float]]:
     return table, ratios
 
 
-def edac(rounds: int) -> tuple[dict, float, float]:
-    """Updates per second beside PyTorch, ours over its, and how far the first updates lie apart."""
-
-    def run(peer: str) -> dict:
-        found = measure(peer, "edac", "edac", EDAC_TASK)
-        print(f"{peer}: {found['updates_per_second']:.1f} updates of EDAC/s", file=sys.stderr)
-        return found
-
-    runs = by_turns({peer: partial(run, peer) for peer in ("ours", "torch")}, rounds)
-    medians = medians_of(runs, "updates_per_second")
-    ratio = medians["ours"] / medians["torch"]
-    firsts = (runs["ours"][0]["first"], runs["torch"][0]["first"])
-    apart = max(abs(ours - theirs) for ours, theirs in zip(*firsts, strict=True))
-    table = {
-        "unit": "updates per second",
-        "task": EDAC_TASK,
-        "runs": {name: [run["updates_per_second"] for run in found] for name, found in runs.items()},
-        "medians": medians,
-        "ours_over": {"torch": ratio},
-        "first_updates_apart": apart,
-        "versions": {name: found[0]["versions"] for name, found in runs.items()},
-    }
-    return table, ratio, apart
-
-
 def compare(rounds: int) -> tuple[dict, bool]:
     """Both tables, and whether the bars are met."""
     for peer in (*SAC_AT_LEAST, "torch"):
         python_of(peer)
     of_sac, over_peers = sac(rounds)
-    of_edac, over_torch, apart = edac(rounds)
+    of_edac = edac.beside_torch(rounds, critics=10)
     figures = ", ".join(
         f"SAC {name} {rate:,.0f} agent steps/s"
         + (f" (1/{over_peers[name]:.2f})" if name in over_peers else "")
         for name, rate in of_sac["medians"].items()
     ) + (
-        f"; EDAC ours {of_edac['medians']['ours']:.1f} updates/s, torch {of_edac['medians']['torch']:.1f} "
-        f"(1/{over_torch:.2f}), first updates within {apart:.0e}"
+        f"; EDAC ours {of_edac.rates['ours']:.1f} updates/s, torch {of_edac.rates['torch']:.1f} "
+        f"(1/{of_edac.ratio:.2f}), first updates within {of_edac.apart:.0e}"
     )
     good = all(over_peers[f"{peer} plain"] >= bar for peer, bar in SAC_AT_LEAST.items())
-    good = good and over_torch >= EDAC_AT_LEAST and apart <= SAME
-    return {"figures": figures, "sac": of_sac, "edac": of_edac}, good
+    good = good and of_edac.ratio >= edac.AT_LEAST and of_edac.apart <= edac.SAME
+    return {"figures": figures, "sac": of_sac, "edac": of_edac.table}, good
