@@ -154,14 +154,14 @@ def make(config: RolloutsConfig, env_id: str, spec: EnvSpec, agent: LearnerConfi
         return Rollouts(patched, agent, lambda memory: memory)
     env: FunctionalEnv | HostEnv
     imagined: Callable[[Memory], Memory] | None = None
-    if config.model == _SIMULATOR:
-        env, dataset = _of_simulator(config, env_id, spec)
-    else:
-        fitted = _fitted(config.model, env_id)
-        dataset = models.load_dataset(config.dataset or fitted.config.dataset, env_id, spec)
-        env = _of_model(fitted, dataset, spec, config)
+    dataset = recorded(config, env_id, spec)
+    if config.learnt:
+        model = fitted(config, env_id)
+        env = _of_model(model, dataset, spec, config)
         if isinstance(agent, SACConfig) and agent.disagreement is not None:
-            imagined = partial(_imagining, fitted, agent.disagreement.draws)
+            imagined = partial(_imagining, model, agent.disagreement.draws)
+    else:
+        env = _of_simulator(dataset, env_id, spec, config)
     size = agent.replay.batch_size
     real = round(config.real_share * size)
 
@@ -179,17 +179,34 @@ def _drawing(agent: LearnerConfig, batch_size: int) -> LearnerConfig:
     return agent.model_copy(update={"replay": replay})
 
 
-def _fitted(folder: str, env_id: str) -> Fitted:
+def fitted(config: RolloutsConfig, env_id: str) -> Fitted:
+    """The learnt model that rollouts follow.
+
+    Raises:
+        Misfit: where there is none, or it is of another environment.
+    """
+    assert config.model is not None
     try:
-        fitted = models.load(Path(folder))
+        found = models.load(Path(config.model))
     except UserError as error:
-        raise Misfit("rollouts.model", folder, str(error)) from error
-    if fitted.config.env != env_id:
-        raise Misfit("rollouts.model", folder, f"it is of {fitted.config.env}", "env.id")
-    return fitted
+        raise Misfit("rollouts.model", config.model, str(error)) from error
+    if found.config.env != env_id:
+        raise Misfit("rollouts.model", config.model, f"it is of {found.config.env}", "env.id")
+    return found
 
 
-def _imagining(fitted: Fitted, draws: int, memory: Memory) -> Memory:
+def recorded(config: RolloutsConfig, env_id: str, spec: EnvSpec) -> Dataset:
+    """The transitions that rollouts of a model start from.
+
+    Raises:
+        DatasetError: where they cannot be read, or are of another environment.
+        Misfit: where there is no model.
+    """
+    source = config.dataset or fitted(config, env_id).config.dataset
+    return models.load_dataset(source, env_id, spec)
+
+
+def _imagining(model: Fitted, draws: int, memory: Memory) -> Memory:
     """The same memory, that has each of a model's members draw what may follow what was done.
 
     The model is part of its state: it is no constant of compiled programs.
@@ -198,40 +215,38 @@ def _imagining(fitted: Fitted, draws: int, memory: Memory) -> Memory:
     def sample(state: tuple[Any, Model], key: jax.Array) -> Sample:
         key, draw_key = jax.random.split(key)
         drawn = memory.sample(state[0], key)
-        said = dynamics.predicted(fitted.network, state[1], drawn.transition.obs, drawn.transition.action)
+        said = dynamics.predicted(model.network, state[1], drawn.transition.obs, drawn.transition.action)
         mean, deviation = (x.swapaxes(0, 1)[:, :, None] for x in (said.next_obs, said.deviation[..., :-1]))
         noise = jax.random.normal(draw_key, (*mean.shape[:2], draws, mean.shape[-1]))
         imagined = mean + deviation * noise
         return drawn._replace(transition=drawn.transition._replace(imagined=imagined))
 
     return Memory(
-        init=lambda: (memory.init(), fitted.model),
+        init=lambda: (memory.init(), model.model),
         add=lambda state, trajectory: (memory.add(state[0], trajectory), state[1]),
         sample=sample,
         reprioritise=lambda state, sample, priority: state,
     )
 
 
-def _of_simulator(config: RolloutsConfig, env_id: str, spec: EnvSpec) -> tuple[HostEnv, Dataset]:
-    assert config.dataset is not None  # As `check` has seen to.
-    dataset = models.load_dataset(config.dataset, env_id, spec)
+def _of_simulator(dataset: Dataset, env_id: str, spec: EnvSpec, config: RolloutsConfig) -> HostEnv:
     try:
-        return branched.make(env_id, dataset, spec.num_envs, config.steps), dataset
+        return branched.make(env_id, dataset, spec.num_envs, config.steps)
     except DatasetError as error:
         raise Misfit("rollouts.dataset", config.dataset, str(error), "rollouts.model") from error
 
 
-def _of_model(fitted: Fitted, dataset: Dataset, spec: EnvSpec, config: RolloutsConfig) -> FunctionalEnv:
-    terminated = terminal_rules.rule(fitted.config.env)
+def _of_model(model: Fitted, dataset: Dataset, spec: EnvSpec, config: RolloutsConfig) -> FunctionalEnv:
+    terminated = terminal_rules.rule(model.config.env)
 
     def starts(world: tuple[Model, jax.Array], key: jax.Array, count: int) -> jax.Array:
         return world[1][jax.random.randint(key, (count,), 0, len(world[1]))]
 
     def step(world: tuple[Model, jax.Array], obs: jax.Array, action: jax.Array, key: jax.Array) -> Outcome:
-        predicted = dynamics.predicted(fitted.network, world[0], obs, action)
+        predicted = dynamics.predicted(model.network, world[0], obs, action)
         next_obs, reward = dynamics.drawn(predicted, key)
         doubt = jnp.linalg.norm(predicted.deviation, axis=-1).max(0)
         return Outcome(next_obs, reward - config.penalty * doubt, terminated(next_obs))
 
-    world = fitted.model, jnp.asarray(dataset.obs)
+    world = model.model, jnp.asarray(dataset.obs)
     return simulated.make(spec, starts, step, config.steps, world)

@@ -2,15 +2,17 @@
 
 import csv
 
+import jax
 import numpy as np
 import pytest
 
 import envs
-from agents import training
+from agents import models, ravl, reach_report, training
 from agents.experiment import ExperimentConfig
 from envs import branched, datasets
-from tests.test_models import CONFIG
+from tests.test_models import CONFIG, SMALL
 from valuelearn import config, logs
+from valuelearn.types import EnvSpec
 
 pytest.importorskip("mujoco")
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -146,3 +148,18 @@ def test_a_dataset_without_states_is_refused_by_the_run(tmp_path):
     with pytest.raises(config.Misfit, match=r"rollouts\.dataset.*infos/qpos is wanted"):
         training.train(cfg, tmp_path / "run", [], print)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_is_held_against_the_simulator(tmp_path):
+    """From the same states, by the same actions: nearly there after one step, further off after each."""
+    datasets.save(recorded(POLE, 400), tmp_path / "pole.hdf5")
+    options = [f"dataset={tmp_path / 'pole.hdf5'}", f"env={POLE}", *SMALL]
+    models.fit(config.load(models.ModelConfig, CONFIG, options), tmp_path / "model", [], lambda said: None)
+    rollouts = ravl.RolloutsConfig(model=str(tmp_path / "model"), steps=3)
+    spec = EnvSpec((4,), np.dtype(np.float32), 0, 64, action_size=1)
+    steps = list(
+        reach_report._of_model(POLE, rollouts, spec, lambda obs, key: jax.numpy.zeros((64, 1)), seed=0)
+    )
+    errors = np.array([step.error for step in steps])
+    assert len(steps) == 3 and 0 < errors[0] < 1.5 and errors[2] > errors[0]
+    assert all(step.doubt > 0 for step in steps)

@@ -131,6 +131,21 @@ def test_members_imagine_what_may_follow(model):
     np.testing.assert_allclose(drawn.imagined.std(2), spread, rtol=0.1)
 
 
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """What a command says, which ends with an exit code."""
+
+    def run(*arguments, code=0):
+        monkeypatch.setattr(sys, "argv", ["valuelearn", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == code
+        said = capsys.readouterr()
+        return said.out if code == 0 else said.err
+
+    return run
+
+
 def run_in(model, *more):
     return [
         f"env={{id: {ENV}, num_envs: 8}}",
@@ -146,7 +161,7 @@ def run_in(model, *more):
     ]
 
 
-def test_a_run_in_rollouts_of_a_model(model, train_in_two, tmp_path, monkeypatch, capsys):
+def test_a_run_in_rollouts_of_a_model(model, train_in_two, call, tmp_path):
     """Its policy is played in the true environment; cut off, it goes on as the same run."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     cfg = config.load(ExperimentConfig, RAVL, run_in(model))
@@ -159,10 +174,27 @@ def test_a_run_in_rollouts_of_a_model(model, train_in_two, tmp_path, monkeypatch
 
     train_in_two(cfg, cut, rows=4)
     assert (cut / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
-    monkeypatch.setattr(sys, "argv", ["valuelearn", "evaluate", str(whole), "--episodes", "2"])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert end.value.code == 0 and "seed 1: greedy return -" in capsys.readouterr().out
+    assert "seed 1: greedy return -" in call("evaluate", whole, "--episodes", 2)
+    said = call("reach", whole)
+    assert said.count("seed 1: ") == 1 and "% of targets read states at the edge of reach" in said
+    assert (whole / "reach.png").stat().st_size > 10_000
+    table = np.genfromtxt(whole / "reach.csv", names=True, delimiter=",")
+    np.testing.assert_array_equal(table["step"], [1, 2, 1, 2])
+    assert (table["going"] == 1).all() and (table["doubt"] > 0).all() and np.isnan(table["error"]).all()
+    assert np.isfinite(table["value"]).all() and (table["disagreement"] > 0).all()
+
+
+def test_only_finished_runs_in_rollouts_have_a_reach(call, model, tmp_path):
+    for name, cfg in {
+        "whole": config.load(ExperimentConfig, RAVL, run_in(model)),
+        "plain": ExperimentConfig(),
+    }.items():
+        logs.make_folder(tmp_path / name, config.dump(cfg))
+    assert f"this run is unfinished; valuelearn resume {tmp_path / 'whole'}" in call(
+        "reach", tmp_path / "whole", code=2
+    )
+    said = call("reach", tmp_path / "plain", code=2)
+    assert said.count("\n") == 1 and "did not learn in rollouts" in said
 
 
 def test_a_model_of_another_robot_is_refused(model, tmp_path):

@@ -259,6 +259,19 @@ def model(
 
 
 @app.command()
+def reach(
+    run: Annotated[Path, typer.Argument(help="A finished run in rollouts of `train`.")],
+) -> None:
+    """Draw what a run in rollouts holds of the states that they end in, and where its model leads."""
+    from agents import reach_report
+    from valuelearn.config import placing
+
+    with placing(run / "config.yaml"):
+        reach_report.report(run, typer.echo)
+    typer.echo(f"wrote {run / 'reach.png'}")
+
+
+@app.command()
 def support(
     reward_range: Annotated[tuple[float, float], typer.Option(help="Least and greatest reward of a step.")],
     gamma: Annotated[float, typer.Option(help="Discount per step.")] = 0.99,

@@ -267,13 +267,15 @@ def write_animation(file: Path, frames: list[Any], seconds_per_frame: float = 1 
         raise RunFolderError(f"{file}: cannot be written ({str(error).splitlines()[0]})") from None
 
 
-def read_metrics(run: Path) -> dict[str, np.ndarray]:
+def read_metrics(run: Path, more: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """The columns of a run's `metrics.csv`, f64[rows] each; an empty cell is NaN.
+
+    Those that all runs have, and `more` that only some have.
 
     Raises:
         RunFolderError: where the file is missing, or a line of it is not what `RunFolder` writes.
     """
-    return _read(run, "metrics.csv", METRICS, _ALWAYS_KNOWN)
+    return _read(run, "metrics.csv", (*METRICS, *more), _ALWAYS_KNOWN)
 
 
 def read_timing(run: Path) -> dict[str, np.ndarray]:

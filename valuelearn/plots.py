@@ -182,6 +182,67 @@ def model(
     _save(figure, file)
 
 
+def reach(metrics: Mapping[str, np.ndarray], steps: Mapping[str, np.ndarray], file: Path) -> None:
+    """Draw what a run in rollouts holds of states at the edge of reach, and where its last policy leads.
+
+    Args:
+        metrics: columns of the run, f64[rows], of one seed or several.
+        steps: after each of K steps of rollouts: `value`, `disagreement`, `doubt` and `error`, f64[K].
+        file: the picture to write.
+    """
+    through = {
+        "value, through training": {
+            "edge_value": ("held, at the edge of reach", "C3", "-"),
+            "inner_value": ("held, within reach", "C0", "-"),
+            "held_value": ("held, of first states", "C2", "-"),
+            "obtained": ("obtained from first states", "0.4", "--"),
+        },
+        "lowest critic below the mean, through training": {
+            "edge_disagreement": ("at the edge of reach", "C3", "-"),
+            "inner_disagreement": ("within reach", "C0", "-"),
+        },
+    }
+    along = {
+        "last policies, step by step": {
+            "value": ("value held", "C0"),
+            "disagreement": ("lowest critic below the mean", "C1"),
+        },
+        "the model, step by step": {
+            "doubt": ("members apart", "C4"),
+            "error": ("off the simulator", "0.4"),
+        },
+    }
+    known = {
+        title: {name: style for name, style in lines.items() if np.isfinite(steps[name]).any()}
+        for title, lines in along.items()
+    }
+    known = {title: lines for title, lines in known.items() if lines}
+    count = len(through) + len(known)
+    figure, axes = plt.subplots(1, count, figsize=(4 * count, 3.8), layout="constrained")
+    unit, come = logs.clock(metrics)
+    for each, (title, lines) in zip(axes, through.items(), strict=False):
+        for name, (label, color, style) in lines.items():
+            for index, seed in enumerate(np.unique(metrics["seed"])):
+                chosen = metrics["seed"] == seed
+                each.plot(
+                    come[chosen], metrics[name][chosen], style, color=color, label="" if index else label
+                )
+        each.set(title=title, xlabel=unit)
+    number = np.arange(1, len(steps["value"]) + 1)
+    for each, (title, curves) in zip(axes[len(through) :], known.items(), strict=True):
+        for name, (label, color) in curves.items():
+            each.plot(number, steps[name], "o-", color=color, label=label)
+        each.set(title=title, xlabel="steps of a rollout")
+        if title == "the model, step by step":
+            each.set(ylabel="standard deviations of observations", ylim=(0, None))
+    for each in axes:
+        each.locator_params(axis="x", nbins=4)
+        each.title.set_fontsize(10)
+        each.legend(fontsize="small")
+        each.spines[["top", "right"]].set_visible(False)
+    _save(figure, file)
+
+
 def _draw_map(axes: Axes, label: str, texts: np.ndarray) -> None:
     height, width = texts.shape
     axes.set(
