@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from agents import training
+from tests import commands
 from valuelearn.policies import epsilon_greedy
 from valuelearn.types import Trajectory
 
@@ -51,6 +52,17 @@ def play_functional():
         return jax.tree.map(np.asarray, jax.jit(lambda: jax.lax.scan(one, env.init(init_key), keys)[1])())
 
     return play
+
+
+@pytest.fixture
+def call(capsys):
+    """Run the command line to an exit code; gives what it printed."""
+
+    def run(*arguments, code=0):
+        commands.call(*arguments, code=code)
+        return "".join(capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture

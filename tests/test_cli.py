@@ -16,7 +16,8 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from agents.experiment import ExperimentConfig
-from valuelearn import cli, config
+from tests.commands import call
+from valuelearn import config
 from valuelearn.logs import METRICS, read_metrics
 
 CONFIGS = Path(__file__).parent.parent / "agents" / "configs"
@@ -55,14 +56,6 @@ GYM = (
     "agent.network.torso=mlp",
     *DQN,
 )
-
-
-def call(*arguments, code=0):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["valuelearn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    assert end.value.code == code
 
 
 def events(folder):

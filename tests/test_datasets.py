@@ -2,7 +2,6 @@
 
 import builtins
 import json
-import sys
 
 import gymnasium
 import h5py
@@ -14,7 +13,7 @@ import pytest
 
 from envs import datasets
 from envs.datasets import Dataset, DatasetError
-from valuelearn import cli
+from tests.commands import call
 
 
 def made(ends, finished=True, obs_size=3, seed=0, known=True):
@@ -53,14 +52,6 @@ def assert_same(found, wanted):
     for name, array in wanted.infos.items():
         assert found.infos[name].dtype == array.dtype
         assert found.infos[name].tobytes() == array.tobytes(), name
-
-
-def call(*arguments, code=0):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["valuelearn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    assert end.value.code == code
 
 
 def without(file, *names):

@@ -1,6 +1,5 @@
 """Fitted Q evaluation: on processes whose values are known, and through the command line."""
 
-import sys
 from pathlib import Path
 
 import jax
@@ -12,7 +11,8 @@ import envs
 from agents import fitted, recordings
 from envs import datasets
 from envs.datasets import Dataset
-from valuelearn import cli, loop
+from tests.commands import call
+from valuelearn import loop
 from valuelearn.types import Agent, EnvSpec, LearnerState
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -68,14 +68,6 @@ def test_the_value_of_another_policy_than_the_datas(head, terminates):
     second = 0.75 if terminates else 0.75 + GAMMA * first
     np.testing.assert_allclose(found, [first, second], atol=0.1)
     assert learner.params["judged"] == 1.0  # The policy stayed as it was.
-
-
-def call(*arguments, code=0):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["valuelearn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    assert end.value.code == code
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import csv
 import shutil
-import sys
+from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import pytest
 
 from agents import models
 from envs import datasets
-from valuelearn import cli, dynamics
+from valuelearn import dynamics
 from valuelearn.checkpoint import CheckpointError
 from valuelearn.logs import RunFolderError
 
@@ -43,17 +43,9 @@ def swinging(file, episodes=20, steps=30, **notes):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(call):
     """Run `valuelearn model` to an exit code; gives what it printed."""
-
-    def call(*arguments, code):
-        monkeypatch.setattr(sys, "argv", ["valuelearn", "model", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        assert end.value.code == code
-        return "".join(capsys.readouterr())
-
-    return call
+    return partial(call, "model")
 
 
 @pytest.fixture(scope="module")

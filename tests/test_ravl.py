@@ -1,7 +1,5 @@
 """Rollouts of learnt models: what they are made of, and runs that learn in them."""
 
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +10,7 @@ from agents.experiment import ExperimentConfig
 from agents.sac import SACConfig
 from envs import datasets
 from tests.test_models import CONFIG, SMALL, swinging
-from valuelearn import cli, config, dynamics, logs
+from valuelearn import config, dynamics, logs
 from valuelearn.types import EnvSpec, Trajectory
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -129,21 +127,6 @@ def test_members_imagine_what_may_follow(model):
     off = (drawn.imagined.mean(2) - said.next_obs.swapaxes(0, 1)) / spread
     assert float(jnp.abs(off).max()) < 5 / np.sqrt(4000)
     np.testing.assert_allclose(drawn.imagined.std(2), spread, rtol=0.1)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """What a command says, which ends with an exit code."""
-
-    def run(*arguments, code=0):
-        monkeypatch.setattr(sys, "argv", ["valuelearn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        assert end.value.code == code
-        said = capsys.readouterr()
-        return said.out if code == 0 else said.err
-
-    return run
 
 
 def run_in(model, *more):

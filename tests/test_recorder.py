@@ -18,7 +18,7 @@ import pytest
 
 from agents import experience, recorder, training
 from envs import datasets
-from valuelearn import cli
+from tests import commands
 
 CONFIGS = Path(__file__).parent.parent / "agents" / "configs" / "datasets"
 QUALITIES = ("random", "medium", "medium-replay", "medium-expert", "expert")
@@ -59,11 +59,7 @@ def compile_once(tmp_path_factory, quick_compilation):
 
 def call(*arguments, code=0):
     """Run `valuelearn dataset make` to an exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["valuelearn", "dataset", "make", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    assert end.value.code == code
+    commands.call("dataset", "make", *arguments, code=code)
 
 
 def make(source, out):

@@ -1,7 +1,6 @@
 """Curves beside published ones. (That training gives such curves is what the command is for.)"""
 
 import csv
-import sys
 
 import numpy as np
 import pytest
@@ -10,24 +9,10 @@ from agents import curves
 from agents.experiment import ExperimentConfig
 from benchmarks import reproduce, reproduce_atari, reproduce_robots
 from envs import datasets
-from valuelearn import cli, config, logs, plots
+from valuelearn import config, logs, plots
 
 COMMAND = ("reproduce", "atari/breakout", "--agent", "dqn_mse", "--million-frames", "3")
 ROBOT = ("reproduce", "mujoco/Hopper-v5", "--agent", "sac", "--steps", "100_000")
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command line to an exit code; gives what it printed."""
-
-    def call(*arguments, code):
-        monkeypatch.setattr(sys, "argv", ["valuelearn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        assert end.value.code == code
-        return "".join(capsys.readouterr())
-
-    return call
 
 
 def finished(folder, kind, returns, *arguments, every_frames=1_000_000, seed=0):

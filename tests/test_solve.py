@@ -1,7 +1,6 @@
 """`valuelearn solve` on files, and what it says of wrong ones."""
 
 import importlib.resources
-import sys
 
 import imageio.v3 as imageio
 import numpy as np
@@ -9,7 +8,8 @@ import pytest
 from test_dp_vectors import VECTORS
 
 from agents.solving import SolveConfig
-from valuelearn import cli, dp, objectives
+from tests import commands
+from valuelearn import dp, objectives
 from valuelearn.config import load
 
 PROCESSES = importlib.resources.files("agents") / "processes"
@@ -17,11 +17,7 @@ TWO_STEP = PROCESSES / "two_step.yaml"
 
 
 def call(*arguments, code=0):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["valuelearn", "solve", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    assert end.value.code == code
+    commands.call("solve", *arguments, code=code)
 
 
 def printed(capsys):

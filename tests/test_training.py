@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import jax
@@ -14,7 +13,7 @@ import pytest
 import envs
 from benchmarks.kill import differences
 from envs import datasets
-from valuelearn import cli, logs
+from valuelearn import logs
 
 CONFIGS = Path(__file__).parent.parent / "agents" / "configs"
 COMPILED = (
@@ -76,21 +75,6 @@ def compile_once(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     yield
     jax.config.update("jax_compilation_cache_dir", None)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command line to an exit code; gives what it printed."""
-
-    def call(*arguments, code=0):
-        monkeypatch.setattr(sys, "argv", ["valuelearn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert end.value.code == code, err
-        return out + err
-
-    return call
 
 
 @pytest.fixture
