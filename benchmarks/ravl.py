@@ -1,13 +1,17 @@
 """Rollouts that end early, in a plane whose dynamics are known: what that does, and what mends it.
 
-    python -m benchmarks.ravl point [--seeds 5] [--runs runs/ravl] [--out FOLDER]
+    python -m benchmarks.ravl point | heads [--seeds 5] [--runs runs/ravl] [--out FOLDER]
 
-Soft actor-critics (`agents/configs/plane/rollouts.yaml`) learn in rollouts of 10 steps, as they are; with the
-true values told of the states at the edge of reach, and nowhere else; with those of as many random states;
-and in rollouts of 5, 20 and 30 steps. Policies play whole episodes of 30 steps. Bars: without help the return
-is below half of the best, and values end at three times the best policy's; told at the edge the return is at
-least 0.9 of the best, told at random below half; rollouts of 5 steps end at values above 2,000; in those of
-20 and 30 steps the return is at least 0.95 of the best.
+`point`: soft actor-critics (`agents/configs/plane/rollouts.yaml`) learn in rollouts of 10 steps, as they
+are; with the true values told of the states at the edge of reach, and nowhere else; with those of as many
+random states; and in rollouts of 5, 20 and 30 steps. Policies play whole episodes of 30 steps. Bars: without
+help the return is below half of the best, and values end at three times the best policy's; told at the edge
+the return is at least 0.9 of the best, told at random below half; rollouts of 5 steps end at values above
+2,000; in those of 20 and 30 steps the return is at least 0.95 of the best.
+
+`heads`: the same in rollouts of 10 steps with squared error, HL-Gauss, C51 and quantiles, with two critics
+and with ten made unlike, whose lowest counts (RAVL). The categorical heads are given what returns can be. It
+has no bars: whatever comes out is what it was run for.
 """
 
 import argparse
@@ -41,14 +45,15 @@ _EXTENT, _PIXELS = 14.0, 141  # Half-width of the drawn plane, and numbers along
 class Case(NamedTuple):
     """How rollouts are made."""
 
-    steps: int
+    steps: int = 10
     patch: edge_of_reach.Patch = "none"
+    agent: tuple[str, ...] = ()
 
     @property
     def overrides(self) -> list[str]:
         """Of the config; the memory holds all rollouts, with a row for the end of each."""
         steps = f"rollouts={{steps: {self.steps}, patch: {self.patch}}}"
-        return [steps, f"train.collect_steps={self.steps}", "agent.replay.capacity=240_000"]
+        return [steps, f"train.collect_steps={self.steps}", "agent.replay.capacity=240_000", *self.agent]
 
 
 POINT = {
@@ -59,7 +64,16 @@ POINT = {
     "20 steps": Case(20),
     "30 steps": Case(30),
 }
-_SHOWN = tuple(POINT)[:3]  # Whose values are drawn over the plane.
+# Rewards of 0 to 1 for ever are worth up to 33.3; entropies add little once the temperature has come down.
+_SUPPORT = "agent.head_options={v_min: -2, v_max: 36, num_bins: 51}"
+HEADS = {
+    f"{head}, {critics} critics": Case(agent=(f"agent.head={head}", _SUPPORT, *more))
+    for critics, more in {
+        "two": (),
+        "ten unlike": ("agent.num_critics=10", "agent.diversity=1.0"),
+    }.items()
+    for head in ("mse", "hl_gauss", "c51", "qr")
+}
 
 
 class Best(NamedTuple):
@@ -127,11 +141,13 @@ def _square(axes: Axes, half: float, color: str, line: str, label: str) -> None:
     axes.plot(*corners.T, color=color, linestyle=line, linewidth=1, label=label)
 
 
-def draw(cases: Mapping[str, Found], surfaces: Mapping[str, np.ndarray], wanted: Best, file: Path) -> None:
-    """Returns and values along the runs above, values over the plane beneath."""
+def draw(
+    cases: Mapping[str, Case], found: Mapping[str, Found], shown: Mapping[str, Path], wanted: Best, file: Path
+) -> None:
+    """Returns and values along the runs above, and beneath what the runs in `shown` hold of the plane."""
     figure, axes = plt.subplots(2, 3, figsize=(12, 7.4), layout="constrained")
     left, middle, legend = axes[0]
-    for name, case in cases.items():
+    for name, case in found.items():
         for where, values in ((left, case.total), (middle, case.value)):
             (line,) = where.plot(case.updates, values.mean(0), label=name)
             if len(values) > 1:
@@ -142,12 +158,13 @@ def draw(cases: Mapping[str, Found], surfaces: Mapping[str, np.ndarray], wanted:
     left.set(xlabel="updates", ylabel="return of a whole episode", ylim=(0, None))
     middle.set(xlabel="updates", ylabel="mean value of a batch", yscale="log")
     handles, labels = middle.get_legend_handles_labels()
-    legend.legend(handles, labels, loc="center", title="rollouts of")
+    legend.legend(handles, labels, loc="center", title="case")
     legend.axis("off")
     top = 2.5 * wanted.value
-    for below, (name, values) in zip(axes[1], surfaces.items(), strict=True):
-        picture = below.imshow(values, origin="lower", extent=(-_EXTENT, _EXTENT) * 2, vmin=0, vmax=top)
-        reach = edge_of_reach.START + POINT[name].steps
+    for below, (name, folder) in zip(axes[1], shown.items(), strict=True):
+        extent = (-_EXTENT, _EXTENT) * 2
+        picture = below.imshow(surface(folder), origin="lower", extent=extent, vmin=0, vmax=top)
+        reach = edge_of_reach.START + cases[name].steps
         _square(below, edge_of_reach.START, "white", "-", "starts")
         _square(below, reach - 1, "white", "--", "learnt of")
         _square(below, reach, "red", "-", "edge of reach")
@@ -158,27 +175,35 @@ def draw(cases: Mapping[str, Found], surfaces: Mapping[str, np.ndarray], wanted:
     evidence.save(figure, file)
 
 
-def point(seeds: int, runs: Path, out: Path) -> bool:
-    """Train, tell and draw all cases; whether the bars hold."""
-    folders = {name: runs / name.replace(", ", "_").replace(" ", "_") for name in POINT}
-    train({folders[name]: [f"train.seeds={seeds}", *case.overrides] for name, case in POINT.items()})
-    cases, rows = {}, []
+def compare(
+    study: str, cases: Mapping[str, Case], shown: Sequence[str], seeds: int, runs: Path, out: Path
+) -> tuple[dict[str, Found], Best]:
+    """Train, tell and draw all cases; what they came to, beside the best policy."""
+    folders = {name: runs / name.replace(", ", "_").replace(" ", "_") for name in cases}
+    train({folders[name]: [f"train.seeds={seeds}", *case.overrides] for name, case in cases.items()})
+    came, rows = {}, []
     for name, folder in folders.items():
         columns = read(folder)
-        cases[name] = found(columns)
+        came[name] = found(columns)
         of_seeds = zip(range(seeds), *(columns[column] for column in _COLUMNS), strict=True)
         rows += [(name, seed, *row) for seed, *each in of_seeds for row in zip(*each, strict=True)]
-    evidence.write_table(out / "point.csv", ("case", "seed", *_COLUMNS), rows)
+    evidence.write_table(out / f"{study}.csv", ("case", "seed", *_COLUMNS), rows)
     wanted = best(experiment.load_run(folder).agent.gamma)
-    draw(cases, {name: surface(folders[name]) for name in _SHOWN}, wanted, out / "point.png")
+    draw(cases, came, {name: folders[name] for name in shown}, wanted, out / f"{study}.png")
     print(f"best policy: return {wanted.total:.2f}, value {wanted.value:.2f} at first states")
-    for name, case in cases.items():
+    for name, case in came.items():
         share, over = case.total[:, -1] / wanted.total, case.value[:, -1] / wanted.value
         highest = case.value.max(1) / wanted.value
         print(
             f"{name}: {evidence.over_seeds(share)} of the best return, values {evidence.over_seeds(over)} "
             f"times the best policy's, {evidence.over_seeds(highest)} at their highest"
         )
+    return came, wanted
+
+
+def point(seeds: int, runs: Path, out: Path) -> bool:
+    """What cutting rollouts short does; whether the bars hold."""
+    cases, wanted = compare("point", POINT, tuple(POINT)[:3], seeds, runs, out)
     share = {name: (case.total[:, -1] / wanted.total).mean() for name, case in cases.items()}
     bars = {
         "10 steps below half": share["10 steps"] < 0.5,
@@ -193,7 +218,14 @@ def point(seeds: int, runs: Path, out: Path) -> bool:
     return all(bars.values())
 
 
-STUDIES: dict[str, Callable[[int, Path, Path], bool]] = {"point": point}
+def heads(seeds: int, runs: Path, out: Path) -> bool:
+    """Whether heads that cannot hold values too large to be true mend what cutting rollouts short does."""
+    shown = ("mse, two critics", "hl_gauss, two critics", "hl_gauss, ten unlike critics")
+    compare("heads", HEADS, shown, seeds, runs, out)
+    return True
+
+
+STUDIES: dict[str, Callable[[int, Path, Path], bool]] = {"point": point, "heads": heads}
 
 
 def main() -> None:
