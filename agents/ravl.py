@@ -39,12 +39,15 @@ class RolloutsConfig(Section):
     """Steps after which a rollout is cut; what would have followed is bootstrapped."""
     model: str | None = None
     """Folder of the model that rollouts follow, as `valuelearn model` writes it; `simulator` for MuJoCo
-    itself, which is never wrong; none in the plane, whose own dynamics they follow."""
+    itself, which is never wrong; none for the plane's own dynamics."""
     dataset: str | None = None
     """Recorded transitions that rollouts start from, with the states of the simulator where that is the
     model; none for those that a model was fitted to."""
     real_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of each batch that is recorded transitions, where rollouts are a model's."""
+    truth: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the way by which a learnt model's predictions are moved to what is true, in
+    plane/edge_of_reach, and its doubts to none."""
     penalty: Annotated[float, Field(ge=0)] = 0.0
     """What is taken off a learnt model's reward for each unit of its doubt (MOPO's lambda): of its members'
     norms of the standard deviations that they predict, the largest."""
@@ -76,18 +79,18 @@ class RolloutsConfig(Section):
                     f"its dynamics are not known, as those of {_PLANE} are; fit a model: valuelearn model"
                 )
                 raise Misfit("env.id", env_id, reason, "rollouts.model")
-            for name in ("dataset", "penalty"):
+            for name in ("dataset", "truth", "penalty"):
                 if found := getattr(self, name):
                     reason = "it is of rollouts of a model; name one in rollouts.model"
                     raise Misfit(f"rollouts.{name}", found, reason, "rollouts.model")
             self._check_conservative(agent, real_share=0.0)
             return
-        if env_id == _PLANE:
-            raise Misfit(
-                "rollouts.model", self.model, "the plane's dynamics are known; none is wanted", "env.id"
-            )
         if self.patch != "none":
-            raise Misfit("rollouts.patch", self.patch, f"true values are known in {_PLANE} alone", "env.id")
+            reason = f"true values are known in rollouts of {_PLANE} itself alone"
+            raise Misfit("rollouts.patch", self.patch, reason, "rollouts.model", "env.id")
+        if self.truth and env_id != _PLANE:
+            reason = f"the true dynamics are known in {_PLANE} alone"
+            raise Misfit("rollouts.truth", self.truth, reason, "env.id")
         if self.model == _SIMULATOR:
             self._check_simulator(env_id)
         if not isinstance(agent, LearnerConfig):
@@ -244,6 +247,9 @@ def _of_model(model: Fitted, dataset: Dataset, spec: EnvSpec, config: RolloutsCo
 
     def step(world: tuple[Model, jax.Array], obs: jax.Array, action: jax.Array, key: jax.Array) -> Outcome:
         predicted = dynamics.predicted(model.network, world[0], obs, action)
+        if config.truth:
+            true = edge_of_reach.dynamics(obs, action, key)
+            predicted = dynamics.nearer(predicted, true.next_obs, true.reward, config.truth)
         next_obs, reward = dynamics.drawn(predicted, key)
         doubt = jnp.linalg.norm(predicted.deviation, axis=-1).max(0)
         return Outcome(next_obs, reward - config.penalty * doubt, terminated(next_obs))

@@ -1,6 +1,6 @@
 """Rollouts that end early, in a plane whose dynamics are known: what that does, and what mends it.
 
-    python -m benchmarks.ravl point | heads [--seeds 5] [--runs runs/ravl] [--out FOLDER]
+    python -m benchmarks.ravl point | heads | accuracy [--seeds 5] [--runs runs/ravl] [--out FOLDER]
 
 `point`: soft actor-critics (`agents/configs/plane/rollouts.yaml`) learn in rollouts of 10 steps, as they
 are; with the true values told of the states at the edge of reach, and nowhere else; with those of as many
@@ -12,6 +12,10 @@ the return is at least 0.9 of the best, told at random below half; rollouts of 5
 `heads`: the same in rollouts of 10 steps with squared error, HL-Gauss, C51 and quantiles, with two critics
 and with ten made unlike, whose lowest counts (RAVL). The categorical heads are given what returns can be. It
 has no bars: whatever comes out is what it was run for.
+
+`accuracy`: rollouts of 10 steps of a model that was fitted to a few random moves, moved towards what is true
+by growing shares, until it is exact: without pessimism, with the model's doubt taken off rewards (MOPO), and
+with ten critics made unlike. It has no bars either.
 """
 
 import argparse
@@ -29,10 +33,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from agents import evaluation, experiment
+from agents import evaluation, experiment, models
 from agents.sac import SACConfig
 from benchmarks import evidence, figures
-from envs import edge_of_reach
+from envs import datasets, edge_of_reach
+from envs.datasets import Dataset
 from valuelearn.types import EnvSpec
 
 _CONFIG = "plane/rollouts.yaml"
@@ -46,33 +51,39 @@ class Case(NamedTuple):
     """How rollouts are made."""
 
     steps: int = 10
-    patch: edge_of_reach.Patch = "none"
+    rollouts: tuple[str, ...] = ()
     agent: tuple[str, ...] = ()
 
     @property
     def overrides(self) -> list[str]:
         """Of the config; the memory holds all rollouts, with a row for the end of each."""
-        steps = f"rollouts={{steps: {self.steps}, patch: {self.patch}}}"
-        return [steps, f"train.collect_steps={self.steps}", "agent.replay.capacity=240_000", *self.agent]
+        rollouts = f"rollouts={{{', '.join((f'steps: {self.steps}', *self.rollouts))}}}"
+        return [rollouts, f"train.collect_steps={self.steps}", "agent.replay.capacity=240_000", *self.agent]
 
 
 POINT = {
     "10 steps": Case(10),
-    "10 steps, told at the edge": Case(10, "edge"),
-    "10 steps, told at random": Case(10, "random"),
+    "10 steps, told at the edge": Case(10, ("patch: edge",)),
+    "10 steps, told at random": Case(10, ("patch: random",)),
     "5 steps": Case(5),
     "20 steps": Case(20),
     "30 steps": Case(30),
 }
 # Rewards of 0 to 1 for ever are worth up to 33.3; entropies add little once the temperature has come down.
 _SUPPORT = "agent.head_options={v_min: -2, v_max: 36, num_bins: 51}"
+_TEN_UNLIKE = ("agent.num_critics=10", "agent.diversity=1.0")
 HEADS = {
     f"{head}, {critics} critics": Case(agent=(f"agent.head={head}", _SUPPORT, *more))
-    for critics, more in {
-        "two": (),
-        "ten unlike": ("agent.num_critics=10", "agent.diversity=1.0"),
-    }.items()
+    for critics, more in {"two": (), "ten unlike": _TEN_UNLIKE}.items()
     for head in ("mse", "hl_gauss", "c51", "qr")
+}
+_RECORDED = 2_000  # Random moves that a poor model is fitted to.
+_TRUTH = (0.0, 0.5, 0.9, 1.0)
+_PESSIMISM: dict[str, tuple[str, tuple[str, ...]]] = {  # What is taken off rewards, and which critics.
+    "none": ("penalty: 0", ()),
+    "MOPO": ("penalty: 1", ()),
+    "RAVL": ("penalty: 0", _TEN_UNLIKE),
+    "RAVL, hl_gauss": ("penalty: 0", ("agent.head=hl_gauss", _SUPPORT, *_TEN_UNLIKE)),
 }
 
 
@@ -225,7 +236,48 @@ def heads(seeds: int, runs: Path, out: Path) -> bool:
     return True
 
 
-STUDIES: dict[str, Callable[[int, Path, Path], bool]] = {"point": point, "heads": heads}
+def _model(folder: Path) -> Path:
+    """A model that saw little of the plane, fitted where it is missing."""
+    model, file = folder / "model", folder / "moves.hdf5"
+    if (model / "one_step.csv").exists():
+        return model
+    folder.mkdir(parents=True, exist_ok=True)
+    chance = np.random.default_rng(0)
+    episodes = _RECORDED // 10
+    action = chance.uniform(-1, 1, (episodes, 10, 2)).astype(np.float32)
+    first = chance.uniform(-edge_of_reach.START, edge_of_reach.START, (episodes, 1, 2)).astype(np.float32)
+    states = np.concatenate([first, first + action.cumsum(1)], axis=1)
+    obs, next_obs = states[:, :-1].reshape(-1, 2), states[:, 1:].reshape(-1, 2)
+    last, ones = np.arange(1, len(obs) + 1) % 10 == 0, np.ones(len(obs), np.float32)
+    reward = np.asarray(edge_of_reach.reward(obs))
+    datasets.save(Dataset(obs, action.reshape(-1, 2), reward, ones, last, last, next_obs), file)
+    cfg = models.ModelConfig(
+        dataset=str(file),
+        env="plane/edge_of_reach",
+        hidden=(64, 64),
+        weight_decay=(0.0, 0.0, 0.0),
+        open_loop_steps=10,
+    )
+    models.fit(cfg, model, sys.argv, print)
+    return model
+
+
+def accuracy(seeds: int, runs: Path, out: Path) -> bool:
+    """Whether a better model makes for a better policy."""
+    model = f"model: {_model(runs)}"
+    cases = {
+        f"{name}, {truth:g} true": Case(
+            rollouts=(model, f"truth: {truth}", "real_share: 0", penalty), agent=agent
+        )
+        for name, (penalty, agent) in _PESSIMISM.items()
+        for truth in _TRUTH
+    }
+    shown = ("none, 0 true", "none, 1 true", "RAVL, hl_gauss, 1 true")
+    compare("accuracy", cases, shown, seeds, runs, out)
+    return True
+
+
+STUDIES: dict[str, Callable[[int, Path, Path], bool]] = {"point": point, "heads": heads, "accuracy": accuracy}
 
 
 def main() -> None:

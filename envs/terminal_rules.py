@@ -1,7 +1,7 @@
-"""When episodes of robots end by themselves, told from the next observation.
+"""When episodes end by themselves, told from the next observation.
 
 A model of the dynamics is fitted to what follows what, and hardly ever saw an end; so ends are declared here,
-with the ranges that the installed environments have. Robots that are not listed have no rule.
+of robots with the ranges that the installed environments have. What is not listed has no rule.
 """
 
 import inspect
@@ -68,12 +68,14 @@ def _options(name: str) -> dict[str, Any]:
 
 
 def rule(env_id: str) -> Rule:
-    """Whether episodes of `mujoco/...` or `gym/...` have terminated at an observation.
+    """Whether episodes of `mujoco/...`, `gym/...` or `plane/...` have terminated at an observation.
 
     Raises:
         UnknownEnvironmentError: where nothing is declared.
     """
     kind, _, name = env_id.partition("/")
+    if kind == "plane":
+        return lambda obs: ~jnp.isfinite(obs).all(-1)
     goes_on = _GOES_ON.get(name.partition("-")[0]) if kind in ("mujoco", "gym") else None
     if goes_on is None:
         known = f"there are rules for {', '.join(_GOES_ON)}"

@@ -62,13 +62,17 @@ FILES = {
         "env: {id: plane/edge_of_reach}\nagent: {name: sac}\nrollouts: {penalty: 1.0}",
         "line 3: rollouts.penalty is 1.0; it is of rollouts of a model; name one in rollouts.model",
     ),
-    "model_of_the_plane": (
-        "env: {id: plane/edge_of_reach}\nagent: {name: sac}\nrollouts: {model: x}",
-        'line 3: rollouts.model is "x"; the plane\'s dynamics are known; none is wanted',
+    "true_robot": (
+        "env: {id: mujoco/Hopper-v5}\nagent: {name: sac}\nrollouts: {model: x, truth: 0.5}",
+        "line 3: rollouts.truth is 0.5; the true dynamics are known in plane/edge_of_reach alone",
+    ),
+    "truth_of_nothing": (
+        "env: {id: plane/edge_of_reach}\nagent: {name: sac}\nrollouts: {truth: 0.5}",
+        "line 3: rollouts.truth is 0.5; it is of rollouts of a model; name one in rollouts.model",
     ),
     "patched_robot": (
         "env: {id: mujoco/Hopper-v5}\nagent: {name: sac}\nrollouts: {model: x, patch: edge}",
-        'line 3: rollouts.patch is "edge"; true values are known in plane/edge_of_reach alone',
+        'line 3: rollouts.patch is "edge"; true values are known in rollouts of plane/edge_of_reach itself',
     ),
     "nobody_disagrees": (
         "env: {id: mujoco/Hopper-v5}\nagent: {name: sac, disagreement: {}}",

@@ -8,7 +8,8 @@ import pytest
 from agents import experiment, models, ravl, training
 from agents.experiment import ExperimentConfig
 from agents.sac import SACConfig
-from envs import datasets
+from benchmarks import ravl as ravl_study
+from envs import datasets, edge_of_reach
 from tests.test_models import CONFIG, SMALL, swinging
 from valuelearn import config, dynamics, logs
 from valuelearn.types import EnvSpec, Trajectory
@@ -47,6 +48,23 @@ def test_rollouts_start_where_was_recorded_and_follow_the_model(model, play_func
     assert (np.abs(apart).min(0) < 6).all()
     mean, spread = said.next_obs.mean(0), said.deviation[..., :-1].mean()
     assert abs((played.step.next_obs[0] - mean).mean()) < 4 * spread / np.sqrt(512)
+
+
+def test_a_model_of_the_plane_is_moved_towards_the_truth(tmp_path, play_functional):
+    """By half, half as far off; by all of it, exact, and in no doubt that anything could be taken off for."""
+    folder = ravl_study._model(tmp_path)
+    spec, found = EnvSpec((2,), np.dtype(np.float32), 0, 64, action_size=2), []
+    for truth in (0.0, 0.5, 1.0):
+        options = ravl.RolloutsConfig(model=str(folder), steps=1, truth=truth, penalty=1.0)
+        env = ravl.make(options, "plane/edge_of_reach", spec, AGENT).env
+        played = play_functional(env, 1)
+        moved = played.obs[0] + played.action[0]
+        paid = edge_of_reach.reward(played.obs[0])
+        off = np.concatenate([played.step.next_obs[0] - moved, (played.step.reward[0] - paid)[:, None]], 1)
+        found.append(off)
+    assert np.abs(found[0]).min(0).max() > 1e-5 and (found[0][:, 2] < 0).mean() > 0.9
+    np.testing.assert_allclose(found[1], found[0] / 2, atol=1e-5)
+    np.testing.assert_allclose(found[2], 0, atol=1e-6)
 
 
 def test_doubt_is_taken_off_rewards(model, play_functional):

@@ -107,6 +107,13 @@ def predicted(network: Network, model: Model, obs: jax.Array, action: jax.Array)
     return Prediction(obs + change[..., :-1], change[..., -1], scale * jnp.exp(0.5 * log_variance))
 
 
+def nearer(prediction: Prediction, next_obs: jax.Array, reward: jax.Array, share: float) -> Prediction:
+    """Predictions moved by a share of the way to what is true, f32[B, D] and f32[B], and so their doubts."""
+    said, reward_said, deviation = prediction
+    moved = said + share * (next_obs - said), reward_said + share * (reward - reward_said)
+    return Prediction(*moved, (1 - share) * deviation)
+
+
 def drawn(prediction: Prediction, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Next observations [B, D] and rewards [B] drawn from one member each, any as likely as another."""
     member_key, noise_key = jax.random.split(key)
