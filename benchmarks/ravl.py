@@ -1,6 +1,6 @@
 """Rollouts that end early, in a plane whose dynamics are known: what that does, and what mends it.
 
-    python -m benchmarks.ravl point | heads | accuracy [--seeds 5] [--runs runs/ravl] [--out FOLDER]
+    python -m benchmarks.ravl point | heads | mend | accuracy [--seeds 5] [--runs runs/ravl] [--out FOLDER]
 
 `point`: soft actor-critics (`agents/configs/plane/rollouts.yaml`) learn in rollouts of 10 steps, as they
 are; with the true values told of the states at the edge of reach, and nowhere else; with those of as many
@@ -12,6 +12,10 @@ the return is at least 0.9 of the best, told at random below half; rollouts of 5
 `heads`: the same in rollouts of 10 steps with squared error, HL-Gauss, C51 and quantiles, with two critics
 and with ten made unlike, whose lowest counts (RAVL). The categorical heads are given what returns can be. It
 has no bars: whatever comes out is what it was run for.
+
+`mend`: what of RAVL mends it, in rollouts of 10 steps: the minimum and the diversity of critics apart and
+together, their number, their width, and heads that cannot hold values too large to be true. Bars: one of them
+obtains at least 0.85 of the best return, with values within half of the best policy's.
 
 `accuracy`: rollouts of 10 steps of a model that was fitted to a few random moves, moved towards what is true
 by growing shares, until it is exact: without pessimism, with the model's doubt taken off rewards (MOPO), and
@@ -36,6 +40,7 @@ from matplotlib.axes import Axes
 from agents import evaluation, experiment, models
 from agents.sac import SACConfig
 from benchmarks import evidence, figures
+from benchmarks.ravl_cases import HEADS, MEND, PESSIMISM, POINT, TRUTH, Case
 from envs import datasets, edge_of_reach
 from envs.datasets import Dataset
 from valuelearn.types import EnvSpec
@@ -45,46 +50,7 @@ _COLUMNS = ("env_frames", "updates", "episode_return", "value", "edge_share", "e
 _RESULTS = Path(__file__).parent / "results" / "ravl"
 _FIRST = 4_096  # States that the best policy's return and value are averaged over.
 _EXTENT, _PIXELS = 14.0, 141  # Half-width of the drawn plane, and numbers along its side.
-
-
-class Case(NamedTuple):
-    """How rollouts are made."""
-
-    steps: int = 10
-    rollouts: tuple[str, ...] = ()
-    agent: tuple[str, ...] = ()
-
-    @property
-    def overrides(self) -> list[str]:
-        """Of the config; the memory holds all rollouts, with a row for the end of each."""
-        rollouts = f"rollouts={{{', '.join((f'steps: {self.steps}', *self.rollouts))}}}"
-        return [rollouts, f"train.collect_steps={self.steps}", "agent.replay.capacity=240_000", *self.agent]
-
-
-POINT = {
-    "10 steps": Case(10),
-    "10 steps, told at the edge": Case(10, ("patch: edge",)),
-    "10 steps, told at random": Case(10, ("patch: random",)),
-    "5 steps": Case(5),
-    "20 steps": Case(20),
-    "30 steps": Case(30),
-}
-# Rewards of 0 to 1 for ever are worth up to 33.3; entropies add little once the temperature has come down.
-_SUPPORT = "agent.head_options={v_min: -2, v_max: 36, num_bins: 51}"
-_TEN_UNLIKE = ("agent.num_critics=10", "agent.diversity=1.0")
-HEADS = {
-    f"{head}, {critics} critics": Case(agent=(f"agent.head={head}", _SUPPORT, *more))
-    for critics, more in {"two": (), "ten unlike": _TEN_UNLIKE}.items()
-    for head in ("mse", "hl_gauss", "c51", "qr")
-}
 _RECORDED = 2_000  # Random moves that a poor model is fitted to.
-_TRUTH = (0.0, 0.5, 0.9, 1.0)
-_PESSIMISM: dict[str, tuple[str, tuple[str, ...]]] = {  # What is taken off rewards, and which critics.
-    "none": ("penalty: 0", ()),
-    "MOPO": ("penalty: 1", ()),
-    "RAVL": ("penalty: 0", _TEN_UNLIKE),
-    "RAVL, hl_gauss": ("penalty: 0", ("agent.head=hl_gauss", _SUPPORT, *_TEN_UNLIKE)),
-}
 
 
 class Best(NamedTuple):
@@ -236,6 +202,20 @@ def heads(seeds: int, runs: Path, out: Path) -> bool:
     return True
 
 
+def mend(seeds: int, runs: Path, out: Path) -> bool:
+    """Which settings mend what cutting rollouts short does; whether one does."""
+    shown = ("mse, ten critics", "mse, ten unlike critics", "hl_gauss, ten unlike critics")
+    cases, wanted = compare("mend", MEND, shown, seeds, runs, out)
+    mended = [
+        name
+        for name, case in cases.items()
+        if (case.total[:, -1] / wanted.total).mean() >= 0.85
+        and 0.5 <= (case.value[:, -1] / wanted.value).mean() <= 1.5
+    ]
+    print(f"mended by: {'; '.join(mended) or 'none of these'}")
+    return bool(mended)
+
+
 def _model(folder: Path) -> Path:
     """A model that saw little of the plane, fitted where it is missing."""
     model, file = folder / "model", folder / "moves.hdf5"
@@ -269,15 +249,20 @@ def accuracy(seeds: int, runs: Path, out: Path) -> bool:
         f"{name}, {truth:g} true": Case(
             rollouts=(model, f"truth: {truth}", "real_share: 0", penalty), agent=agent
         )
-        for name, (penalty, agent) in _PESSIMISM.items()
-        for truth in _TRUTH
+        for name, (penalty, agent) in PESSIMISM.items()
+        for truth in TRUTH
     }
     shown = ("none, 0 true", "none, 1 true", "RAVL, hl_gauss, 1 true")
     compare("accuracy", cases, shown, seeds, runs, out)
     return True
 
 
-STUDIES: dict[str, Callable[[int, Path, Path], bool]] = {"point": point, "heads": heads, "accuracy": accuracy}
+STUDIES: dict[str, Callable[[int, Path, Path], bool]] = {
+    "point": point,
+    "heads": heads,
+    "mend": mend,
+    "accuracy": accuracy,
+}
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from agents import experiment, models, ravl, training
 from agents.experiment import ExperimentConfig
 from agents.sac import SACConfig
 from benchmarks import ravl as ravl_study
+from benchmarks.ravl_cases import HEADS, MEND, POINT
 from envs import datasets, edge_of_reach
 from tests.test_models import CONFIG, SMALL, swinging
 from valuelearn import config, dynamics, logs
@@ -65,6 +66,15 @@ def test_a_model_of_the_plane_is_moved_towards_the_truth(tmp_path, play_function
     assert np.abs(found[0]).min(0).max() > 1e-5 and (found[0][:, 2] < 0).mean() > 0.9
     np.testing.assert_allclose(found[1], found[0] / 2, atol=1e-5)
     np.testing.assert_allclose(found[2], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", {**POINT, **HEADS, **MEND}.values(), ids={**POINT, **HEADS, **MEND})
+def test_a_case_of_the_studies_is_a_config(case):
+    path = RAVL.parent.parent / "plane" / "rollouts.yaml"
+    cfg = config.load(ExperimentConfig, path, case.overrides)
+    # Every rollout of the run is kept, each with a row for its end.
+    kept = cfg.train.env_frames * (case.steps + 1) // case.steps
+    assert kept <= cfg.agent.replay.capacity and cfg.rollouts.steps == case.steps
 
 
 def test_doubt_is_taken_off_rewards(model, play_functional):
