@@ -4,11 +4,12 @@ Members lie along the leading axis K of every parameter, so that a whole layer o
 batched product.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
+from valuelearn import checks
 from valuelearn.heads import Head
 from valuelearn.types import Network, Params
 
@@ -17,7 +18,12 @@ _NO_DIRECTION = 1e-20  # Squared length of a gradient below which its direction 
 
 
 def ensemble(network: Network, members: int) -> Network:
-    """`members` networks, each with initial parameters of its own: `apply(params, ...) -> [K, ...]`."""
+    """`members` networks, each with initial parameters of its own: `apply(params, ...) -> [K, ...]`.
+
+    Raises:
+        ValueError: for no members.
+    """
+    checks.count("members", members)
 
     def init(key: jax.Array, *inputs: Any) -> Params:
         return jax.vmap(lambda key: network.init(key, *inputs))(jax.random.split(key, members))
@@ -29,7 +35,13 @@ def ensemble(network: Network, members: int) -> Network:
 
 
 def subset(out: jax.Array, size: int, key: jax.Array) -> jax.Array:
-    """Outputs [size, ...] of as many members, drawn without replacement, of [K, ...] (Chen et al., 2021)."""
+    """Outputs [size, ...] of as many members, drawn without replacement, of [K, ...] (Chen et al., 2021).
+
+    Raises:
+        ValueError: for no members, or more than there are.
+    """
+    out = checks.array("out", out, "K", ...)
+    checks.count("size", size, 1, len(out))
     return out if size == len(out) else out[jax.random.permutation(key, len(out))[:size]]
 
 
@@ -39,19 +51,29 @@ def together(head: Head, out: jax.Array, rule: Rule) -> jax.Array:
     `lowest` is the whole output of the member whose mean is lowest: for a head that models only the mean
     the minimum of values, for one of the whole law a law that some member gave. `mean` averages values,
     and of laws the probabilities or the quantiles, never logits.
+
+    Raises:
+        ValueError: for outputs of another shape, or a rule that is unknown.
     """
+    out = checks.array("out", out, "K", "N")
     match rule:
         case "lowest":
             return out[head.value(out).argmin()]
         case "mean":
             return head.mix(out, jnp.full(len(out), 1 / len(out)))
+    raise ValueError(f"rule {rule!r} is not one of {', '.join(get_args(Rule))}")
 
 
 def truncated(out: jax.Array, dropped: int) -> jax.Array:
     """The quantiles [K * (N - dropped)] of all members [K, N] but for the highest, `dropped` for each.
 
     Kuznetsov et al. (2020): all are pooled before the highest are left out.
+
+    Raises:
+        ValueError: for outputs of another shape, or where none would be left.
     """
+    out = checks.array("out", out, "K", "N")
+    checks.count("dropped", dropped, 0, out.shape[-1] - 1)
     return jnp.sort(out.ravel())[: len(out) * (out.shape[-1] - dropped)]
 
 
@@ -61,7 +83,13 @@ def alignment(gradients: jax.Array) -> jax.Array:
     An et al. (2021), eq. 5: the sum of the cosines of all ordered pairs, over K - 1; K where all agree,
     0 where they are orthogonal. A gradient of zero has no direction: it counts for nothing, and nothing
     is pushed by it.
+
+    Raises:
+        ValueError: for fewer than two members.
     """
+    gradients = checks.array("gradients", gradients, "K", ..., "D")
+    if len(gradients) == 1:
+        raise ValueError("gradients are those of 1 member; 2 or more are wanted")
     squares = jnp.square(gradients).sum(-1, keepdims=True)
     directed = squares > _NO_DIRECTION
     directions = jnp.where(directed, gradients / jnp.sqrt(jnp.where(directed, squares, 1.0)), 0.0)

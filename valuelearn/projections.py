@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import erf, log_ndtr
 
+from valuelearn import checks
+
 # Beyond this many standard deviations all mass is in the nearest bin, to any precision; going
 # further would only round the distances between edges away.
 _FAR_SIGMAS = 1e3
@@ -24,7 +26,14 @@ def hl_gauss(targets: jax.Array, edges: jax.Array, sigma: jax.Array | float) -> 
         targets: [...], in the coordinate of the edges.
         edges: [N + 1], increasing.
         sigma: standard deviation, same unit as the edges.
+
+    Raises:
+        ValueError: for arrays of other shapes, or not of real numbers, or a sigma that is none.
     """
+    checks.array("targets", targets, ...)
+    checks.array("edges", edges, "N + 1", least=2)
+    checks.array("sigma", sigma)
+    checks.number("sigma", sigma, "a number above 0", lambda width: width > 0)
     targets, edges = jnp.asarray(targets), jnp.asarray(edges)
     targets = jnp.clip(targets, edges[0] - _FAR_SIGMAS * sigma, edges[-1] + _FAR_SIGMAS * sigma)
     z = (edges - targets[..., None]) / sigma
@@ -44,7 +53,11 @@ def two_hot(targets: jax.Array, locations: jax.Array) -> jax.Array:
     """Probabilities [..., N] on the two locations around each target, preserving its value.
 
     Targets [...] are clipped to the support. Locations [N] increase, by any spacing.
+
+    Raises:
+        ValueError: for arrays of other shapes, or not of real numbers.
     """
+    checks.array("targets", targets, ...)
     targets = jnp.asarray(targets)
     return categorical(targets[..., None], jnp.ones_like(targets)[..., None], locations)
 
@@ -59,7 +72,12 @@ def categorical(returns: jax.Array, probabilities: jax.Array, locations: jax.Arr
         returns: [..., M], any order.
         probabilities: [..., M].
         locations: [N], increasing.
+
+    Raises:
+        ValueError: for arrays of other shapes, or not of real numbers.
     """
+    returns, probabilities = checks.law(returns, probabilities)
+    checks.array("locations", locations, "N", least=2)
     returns, locations = jnp.asarray(returns), jnp.asarray(locations)
     clipped = jnp.clip(returns, locations[0], locations[-1])[..., None, :]  # [..., 1, M]
     widths = jnp.diff(locations)
@@ -73,5 +91,10 @@ def categorical(returns: jax.Array, probabilities: jax.Array, locations: jax.Arr
 
 
 def quantile_midpoints(num_quantiles: int) -> jax.Array:
-    """Fractions [N] at the middle of N equal parts of (0, 1); Dabney et al. (2018), lemma 2."""
+    """Fractions [N] at the middle of N equal parts of (0, 1); Dabney et al. (2018), lemma 2.
+
+    Raises:
+        ValueError: for a number of quantiles that is none.
+    """
+    checks.count("num_quantiles", num_quantiles)
     return (jnp.arange(num_quantiles) + 0.5) / num_quantiles

@@ -3,13 +3,18 @@
 A score matrix is f64[R, T]: one row for each of R runs (seeds), one column for each of T tasks. Point
 statistics and intervals are those of Agarwal et al. (2021), "Deep reinforcement learning at the edge
 of the statistical precipice".
+
+Scores that are no such matrices, or not finite, are refused by a ValueError: some statistics would count a
+NaN as the highest score, and others as the lowest.
 """
 
+import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from valuelearn import checks
 from valuelearn.errors import UserError
 
 LEAST_RUNS = 3  # For an interval.
@@ -31,8 +36,23 @@ class Interval(NamedTuple):
     high: float
 
 
+def _finite(name: str, given: Any, *axes: Any, over: tuple[int, ...] | None = None) -> np.ndarray:
+    """The numbers as an array with those axes; successes and failures as 1 and 0."""
+    if getattr(given, "dtype", None) == np.dtype(bool):
+        given = given.astype(int)
+    array = np.asarray(checks.array(name, given, *axes, over=over))
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds {array[~np.isfinite(array)][0]}; finite numbers are wanted")
+    return array
+
+
+def _scores(given: Any) -> np.ndarray:
+    return _finite("scores", given, ..., "R", "T")
+
+
 def interquartile_mean(scores: np.ndarray) -> np.ndarray:
     """Mean [...] of the middle half of all scores [..., R, T], runs and tasks together."""
+    scores = _scores(scores)
     flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
     cut = flat.shape[-1] // 4
     return flat[..., cut : flat.shape[-1] - cut].mean(-1)
@@ -40,17 +60,18 @@ def interquartile_mean(scores: np.ndarray) -> np.ndarray:
 
 def mean(scores: np.ndarray) -> np.ndarray:
     """Mean [...] of all scores [..., R, T]."""
-    return scores.mean((-2, -1))
+    return _scores(scores).mean((-2, -1))
 
 
 def median(scores: np.ndarray) -> np.ndarray:
     """Median [...] over tasks of the mean over runs."""
-    return np.median(scores.mean(-2), axis=-1)
+    return np.median(_scores(scores).mean(-2), axis=-1)
 
 
 def optimality_gap(scores: np.ndarray, target: float = 1.0) -> np.ndarray:
     """How far [...] scores fall short of the target on average; what exceeds it does not make up."""
-    return target - np.minimum(scores, target).mean((-2, -1))
+    checks.number("target", target, "a finite number", math.isfinite)
+    return target - np.minimum(_scores(scores), target).mean((-2, -1))
 
 
 def probability_of_improvement(scores: np.ndarray, baseline: np.ndarray) -> np.ndarray:
@@ -58,24 +79,41 @@ def probability_of_improvement(scores: np.ndarray, baseline: np.ndarray) -> np.n
 
     The Mann-Whitney statistic, averaged over tasks; the two may have different numbers of runs.
     """
+    scores = _scores(scores)
+    baseline = _finite("baseline", baseline, ..., "R", scores.shape[-1])
     first, second = scores[..., :, None, :], baseline[..., None, :, :]
     return ((first > second) + 0.5 * (first == second)).mean((-3, -2, -1))
 
 
 def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Share [..., K] of runs and tasks whose score exceeds each threshold [K]."""
+    scores, thresholds = _scores(scores), _finite("thresholds", thresholds, "K")
     return (scores[..., None] > thresholds).mean((-3, -2))
 
 
 def area_under_curve(frames: np.ndarray, returns: np.ndarray) -> np.ndarray:
-    """Mean height [...] of curves [..., K] between the first and the last of the frames [K]."""
+    """Mean height [...] of curves [..., K] between the first and the last of the frames [K].
+
+    Raises:
+        ValueError: for frames that do not ascend.
+    """
+    frames = _finite("frames", frames, "K")
+    returns = _finite("returns", returns, ..., len(frames))
+    if (np.diff(frames) < 0).any() or frames[0] == frames[-1]:
+        raise ValueError(f"frames go from {frames[0]} to {frames[-1]}; ascending ones are wanted")
     return np.trapezoid(returns, frames) / (frames[-1] - frames[0])
 
 
 def resampled(
     matrices: tuple[np.ndarray, ...], replications: int, chance: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    """Batches [B, R, T] of each matrix with runs drawn again, with replacement, within each task."""
+    """Batches [B, R, T] of each matrix with runs drawn again, with replacement, within each task.
+
+    Raises:
+        ValueError: for matrices that are none, or no replications.
+    """
+    matrices = tuple(checks.array("matrices", matrix, "R", "T") for matrix in matrices)
+    checks.count("replications", replications)
     for done in range(0, replications, _BATCH):
         batch = min(_BATCH, replications - done)
         yield tuple(
@@ -98,7 +136,10 @@ def interval(
 
     Raises:
         TooFewRunsError: where a matrix has fewer than three runs.
+        ValueError: for matrices or numbers that are none.
     """
+    matrices = tuple(_finite("matrices", matrix, "R", "T") for matrix in matrices)
+    checks.number("level", level, "a number between 0 and 1", lambda level: 0 < level < 1)
     for matrix in matrices:
         if len(matrix) < LEAST_RUNS:
             raise TooFewRunsError(
@@ -112,5 +153,17 @@ def interval(
 
 
 def human_normalised(raw: np.ndarray, random: float | np.ndarray, human: float | np.ndarray) -> np.ndarray:
-    """Scores on the scale where random play is 0 and a human is 1 (Mnih et al., 2015)."""
+    """Scores on the scale where random play is 0 and a human is 1 (Mnih et al., 2015).
+
+    Raises:
+        ValueError: where both are the same.
+    """
+    raw = _finite("raw", raw, ...)
+    random, human = (
+        _finite(name, given, ..., over=raw.shape) for name, given in (("random", random), ("human", human))
+    )
+    if (human == random).any():
+        raise ValueError(
+            "human and random scores are the same; different ones are wanted, which make a scale"
+        )
     return (raw - random) / (human - random)

@@ -11,10 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from valuelearn import checks
+
 Convention = Literal["edges", "centers"]
 TransformName = Literal["identity", "symlog", "signed_hyperbolic"]
 
 _EPSILON = 1e-3  # Of the signed hyperbolic transform, as in MuZero.
+_LARGEST = 1e38  # Beyond, distances overflow in float32.
 
 
 class Transform(NamedTuple):
@@ -57,12 +60,15 @@ def transform(name: TransformName) -> Transform:
     Raises:
         ValueError: for a name that is not one of `TransformName`.
     """
-    if name not in _TRANSFORMS:
+    if name not in get_args(TransformName):
         raise ValueError(f"transform {name!r} is not one of {', '.join(get_args(TransformName))}")
     return _TRANSFORMS[name]
 
 
 def _ends(v_min: float, v_max: float, num_bins: int, name: TransformName) -> tuple[float, float]:
+    checks.number("v_min", v_min, f"a number within {_LARGEST:g} of 0", lambda end: not abs(end) > _LARGEST)
+    checks.number("v_max", v_max, f"a number within {_LARGEST:g} of 0", lambda end: not abs(end) > _LARGEST)
+    checks.count("num_bins", num_bins, None)
     if not v_min < v_max:
         raise ValueError(f"v_min {v_min} must lie below v_max {v_max}")
     if num_bins < 2:
@@ -71,14 +77,30 @@ def _ends(v_min: float, v_max: float, num_bins: int, name: TransformName) -> tup
     return float(forward(np.float64(v_min), np)), float(forward(np.float64(v_max), np))
 
 
+def apart(points: np.ndarray, dtype: Any = np.float64) -> np.ndarray:
+    """The points [N], where they increase in that precision too.
+
+    Raises:
+        ValueError: where two of them are one.
+    """
+    if not (np.diff(points.astype(dtype)) > 0).all():
+        ends, name = f"{points[0]} to {points[-1]}", np.dtype(dtype).name
+        raise ValueError(f"{len(points)} points from {ends} are too near to be told apart in {name}")
+    return points
+
+
 def locations(
     v_min: float, v_max: float, num_bins: int, transform_name: TransformName = "identity"
 ) -> np.ndarray:
-    """Atoms f64[N] in return units, from v_min to v_max: the support of two-hot and C51."""
+    """Atoms f64[N] in return units, from v_min to v_max: the support of two-hot and C51.
+
+    Raises:
+        ValueError: for a support that is empty or not finite, or a name that is unknown.
+    """
     low, high = _ends(v_min, v_max, num_bins, transform_name)
     points = transform(transform_name).inverse(np.linspace(low, high, num_bins), np)
     points[0], points[-1] = v_min, v_max  # Exact at the ends, whatever the round trip lost.
-    return points
+    return apart(points)
 
 
 def edges(
@@ -93,13 +115,16 @@ def edges(
     `edges` (Farebrother et al., 2024, app. A): N bins tile [v_min, v_max], so their centres stay
     half a bin inside. `centers`: bin centres run from v_min to v_max as those of two-hot and C51
     do, and the edges stick out by half a bin.
+
+    Raises:
+        ValueError: for a support that is empty or not finite, or a name that is unknown.
     """
     low, high = _ends(v_min, v_max, num_bins, transform_name)
     if convention == "edges":
-        return np.linspace(low, high, num_bins + 1)
+        return apart(np.linspace(low, high, num_bins + 1))
     if convention == "centers":
         half = (high - low) / (num_bins - 1) / 2
-        return np.linspace(low - half, high + half, num_bins + 1)
+        return apart(np.linspace(low - half, high + half, num_bins + 1))
     raise ValueError(f"convention {convention!r} is not one of {', '.join(get_args(Convention))}")
 
 
@@ -109,7 +134,13 @@ def clipped_mass(
     """Share of target mass f32[2] below `low` and above `high`, averaged over all leading axes.
 
     `returns` and `probabilities` are [..., N]; a scalar target is N = 1 with probability 1.
+
+    Raises:
+        ValueError: for arrays of other shapes, or not of real numbers.
     """
+    returns, probabilities = checks.law(returns, probabilities)
+    checks.array("low", low)
+    checks.array("high", high)
     total = probabilities.sum(-1).mean()
     below = jnp.where(returns < low, probabilities, 0.0).sum(-1).mean()
     above = jnp.where(returns > high, probabilities, 0.0).sum(-1).mean()

@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from valuelearn import checks
 from valuelearn.dp.conditions import check_on_laws
 from valuelearn.dp.exact import evaluate
 from valuelearn.dp.grid import Grid, Process, points_of
-from valuelearn.dp.mdp import MDP, MDPError
+from valuelearn.dp.mdp import MDP, MDPError, exist
 from valuelearn.objectives import Utility
 from valuelearn.types import Array
 
@@ -39,7 +40,16 @@ class Lattice(NamedTuple):
         return (self.high - self.low) / (self.points - 1)
 
     def grid(self) -> Grid:
-        """The same as a grid of one coordinate."""
+        """The same as a grid of one coordinate.
+
+        Raises:
+            MDPError: where these are no two numbers or more, in their order.
+        """
+        checks.count("points", self.points, 2, error=MDPError)
+        for name, end in (("low", self.low), ("high", self.high)):
+            checks.number(name, end, "a finite number", math.isfinite, MDPError)
+        if not self.low < self.high:
+            raise MDPError(f"low {self.low:g} was given, less than high {self.high:g} is wanted")
         return Grid(np.array([self.low]), np.array([self.step]), self.points)
 
     def values(self) -> np.ndarray:
@@ -126,11 +136,18 @@ def policy_iteration(
     """Laws of each policy from `actions` i64[S, C] on to one that is greedy for its own laws.
 
     Raises:
-        MDPError: as `value_iteration` does, and for a process with a horizon.
+        MDPError: as `value_iteration` does, for a process with a horizon, and for actions that do not exist.
     """
     if mdp.horizon is not None:
         raise MDPError("policy iteration is of stationary policies; give no horizon")
     process, tables = _prepared(mdp, utility, stocks, returns)
+    shape = len(mdp.probability), stocks.points
+    actions = checks.array("actions", actions, *shape, kind=np.integer, error=MDPError)
+    missing = ~exist(mdp.legal, np.arange(shape[0])[:, None], actions) & ~mdp.terminal[:, None]
+    if missing.any():
+        raise MDPError(
+            f"state {missing.any(1).argmax()}: an action that does not exist was given; a legal one is wanted"
+        )
     limit = tolerance * (1 - mdp.gamma) / returns.step
     history: list[Laws] = []
     with jax.enable_x64(True):

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from valuelearn import checks
 from valuelearn.dp.exact import choose, evaluate
 from valuelearn.dp.laws import Law, execute
 from valuelearn.dp.mdp import MDP, MDPError, bound
@@ -180,8 +181,9 @@ class OnGrid:
         """Number the rewards and find the range of returns; `tolerance` is a share of it.
 
         Raises:
-            MDPError: where returns have no bound.
+            MDPError: where returns have no bound, or for fewer than two points.
         """
+        checks.count("points", points, 2, error=MDPError)
         self.mdp = mdp = mdp.reachable(mdp.state(start))
         self.start, self.points, self.tolerance = mdp.start, points, tolerance
         self.low, self.high = range_of_returns(mdp)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from valuelearn.dp.mdp import MDP, MDPError, bound
+from valuelearn import checks
+from valuelearn.dp.mdp import MDP, MDPError, bound, exist
 from valuelearn.objectives import Objective
 
 SAME = 1e-9
@@ -25,8 +26,14 @@ class Law(NamedTuple):
         return self.probabilities @ self.returns
 
     def score(self, objective: Objective, *stock: float | np.ndarray) -> float:
-        """The objective of this law, at a stock if the objective takes one."""
-        return float(objective.score(self.returns, self.probabilities, *stock))
+        """The objective of this law, at a stock if the objective takes one.
+
+        Of a stock that is a vector every coordinate obtains the return, where that is a scalar.
+        """
+        returns = self.returns
+        if returns.ndim == 1 and stock and np.ndim(stock[0]) == 1:
+            returns = np.repeat(returns[:, None], np.size(stock[0]), axis=1)
+        return float(objective.score(returns, self.probabilities, *stock))
 
 
 Policy = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
@@ -73,10 +80,12 @@ def execute(
     in return where gamma is below 1, in probability where it is 1.
 
     Raises:
-        MDPError: where more than `max_pairs` pairs of state and paid reward can be reached at a time.
+        MDPError: where more than `max_pairs` pairs of state and paid reward can be reached at a time, for a
+            policy of another shape, or one that takes an action which does not exist.
     """
-    act = policy if callable(policy) else _table_policy(np.asarray(policy))
-    stock = np.atleast_1d(np.asarray(stock, float))
+    act = policy if callable(policy) else _table_policy(mdp, policy)
+    stock = np.atleast_1d(checks.array("stock", stock, ..., error=MDPError).astype(float))
+    legal = mdp.legal
     front = Front(np.array([mdp.state(start)]), np.zeros((1, mdp.dimensions)))
     probability: np.ndarray = np.ones(1)
     ended: list[tuple[np.ndarray, np.ndarray]] = []
@@ -93,6 +102,11 @@ def execute(
             left = 0.0
             break
         action = act(time, front.state, (stock + front.paid) / mdp.gamma**time)
+        action = checks.array("action", action, len(front.state), kind=np.integer, error=MDPError)
+        if (missing := ~exist(legal, front.state, action)).any():
+            state, wrong = front.state[missing][0], action[missing][0]
+            there = np.flatnonzero(legal[state]).tolist()
+            raise MDPError(f"step {time}, state {state}: action {wrong} was given, one of {there} is wanted")
         chance = mdp.probability[front.state, action]
         paid = front.paid[:, None] + mdp.gamma**time * mdp.reward[front.state, action]
         real = chance > 0
@@ -112,8 +126,16 @@ def concatenated(ended: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray
     return np.concatenate(paid), np.concatenate(probability)
 
 
-def _table_policy(actions: np.ndarray) -> Policy:
+def _table_policy(mdp: MDP, given: np.ndarray) -> Policy:
+    by_time = ["H"] if np.ndim(given) == 2 else []
+    actions = checks.array("policy", given, *by_time, "S", kind=np.integer, error=MDPError)
+    if by_time and len(actions) != mdp.horizon:
+        wanted = "no axis of time" if mdp.horizon is None else f"{mdp.horizon}, the horizon,"
+        raise MDPError(f"policy is of {len(actions)} steps; {wanted} is wanted")
+
     def act(time: int, states: np.ndarray, _: np.ndarray) -> np.ndarray:
+        if states.max() >= actions.shape[-1]:  # Terminal states need no action.
+            raise MDPError(f"policy is of {actions.shape[-1]} states; an action in {states.max()} is wanted")
         return actions[states] if actions.ndim == 1 else actions[time, states]
 
     return act

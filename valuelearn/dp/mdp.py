@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from valuelearn import checks
 from valuelearn.errors import UserError
 
 _SUM_TOLERANCE = 1e-9
@@ -38,7 +39,16 @@ class MDP:
         Raises:
             MDPError: with the first thing found wrong.
         """
-        states, actions, _ = self.probability.shape
+        probability = checks.array("probability", self.probability, "S", "A", "K", error=MDPError)
+        shape = probability.shape
+        next_state = checks.array("next_state", self.next_state, *shape, kind=np.integer, error=MDPError)
+        reward = checks.array("reward", self.reward, *shape, "m", error=MDPError)
+        for name, given in (("probability", probability), ("next_state", next_state), ("reward", reward)):
+            object.__setattr__(self, name, given)  # Lists become arrays.
+        checks.number("gamma", self.gamma, error=MDPError)
+        if self.horizon is not None:
+            checks.count("horizon", self.horizon, None, error=MDPError)
+        states, actions, _ = shape
         self.state(self.start)
         if not 0 < self.gamma <= 1:
             raise MDPError(f"gamma {self.gamma:g} was given, more than 0 and at most 1 is wanted")
@@ -102,6 +112,8 @@ class MDP:
         Raises:
             MDPError: for one that does not exist.
         """
+        if given is not None:
+            checks.count("start", given, None, error=MDPError)
         if given is not None and not 0 <= given < len(self.probability):
             raise MDPError(f"start {given} was given, a state is wanted: 0 to {len(self.probability) - 1}")
         return self.start if given is None else given
@@ -148,13 +160,25 @@ class MDP:
         Raises:
             MDPError: for a table that is no process.
         """
-        rows = [_actions(table, state) for state in range(len(table))]
+        checks.number("gamma", gamma, error=MDPError)
+        rows = [
+            _actions(table, state)
+            for state in range(len(_several(table, "the table", "of states", keyed=True)))
+        ]
         if not rows:
             raise MDPError("the table is empty, a state is wanted")
-        outcomes = [(state, action, list(found)) for state, row in enumerate(rows) for action, found in row]
+        outcomes = []
+        for state, row in enumerate(rows):
+            for action, found in row:
+                where = f"state {state}, action {action}"
+                checks.count(f"state {state}: an action", action, 0, error=MDPError)
+                found = [
+                    _several(one, where, "for an outcome") for one in _several(found, where, "of outcomes")
+                ]
+                outcomes.append((state, action, found))
         ends = any(len(outcome) == 4 and outcome[3] for *_, found in outcomes for outcome in found)
         actions = 1 + max((action for _, action, _ in outcomes), default=0)
-        widest = max((len(found) for *_, found in outcomes), default=1)
+        widest = max([1, *(len(found) for *_, found in outcomes)])
         first = next((paid for *_, found in outcomes for outcome in found for paid in outcome[2:3]), 0.0)
         shape = (len(rows) + ends, actions, widest)
         probability, next_state, terminated = (
@@ -171,6 +195,8 @@ class MDP:
                     terminated[place] = len(outcome) == 4 and outcome[3]
                     if next_state[place] != outcome[1]:
                         raise ValueError("a state is a whole number")
+                    if np.size(outcome[2]) != np.size(first):
+                        raise ValueError("no coordinate is paid twice")
                 except (TypeError, ValueError) as error:
                     raise MDPError(
                         f"state {state}, action {action}: {outcome!r} was given, "
@@ -197,7 +223,9 @@ class MDP:
         Raises:
             MDPError: for arrays of other shapes, or that are no process.
         """
-        transitions, rewards = np.asarray(transitions, float), np.asarray(rewards, float)
+        transitions = checks.array("transitions", transitions, ..., error=MDPError).astype(float)
+        rewards = checks.array("rewards", rewards, ..., error=MDPError).astype(float)
+        checks.number("gamma", gamma, error=MDPError)
         shape = transitions.shape
         if len(shape) != 3 or shape[0] != shape[2]:
             raise MDPError(f"transitions of shape {shape} were given, [S, A, S] is wanted")
@@ -217,6 +245,14 @@ def _check_known(next_state: np.ndarray, states: int, where: str) -> None:
         )
 
 
+def _several(given: Any, where: str, what: str, keyed: bool = False) -> Any:
+    """What was given, where it is a list, or if `keyed` a mapping, or the like."""
+    several = hasattr(given, "__getitem__") and getattr(given, "shape", True) != ()
+    if not several or isinstance(given, str) or (isinstance(given, Mapping) and not keyed):
+        raise MDPError(f"{where}: {given!r} was given, a list {what} is wanted")
+    return given
+
+
 def _actions(table: Mapping[int, Any] | Sequence[Any], state: int) -> Iterable[tuple[int, Any]]:
     try:
         row = table[state]
@@ -224,7 +260,14 @@ def _actions(table: Mapping[int, Any] | Sequence[Any], state: int) -> Iterable[t
         raise MDPError(
             f"the table has {len(table)} states but none called {state}; number them from 0"
         ) from None
+    row = _several(row, f"state {state}", "of actions", keyed=True)
     return row.items() if isinstance(row, Mapping) else enumerate(row)
+
+
+def exist(legal: np.ndarray, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """Which actions i64[...] in states i64[...] are among the legal ones bool[S, A]."""
+    known = (actions >= 0) & (actions < legal.shape[1])
+    return known & legal[states, np.where(known, actions, 0)]
 
 
 def bound(mdp: MDP) -> float:

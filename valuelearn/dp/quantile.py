@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from valuelearn import checks
 from valuelearn.dp.categorical import Lattice
 from valuelearn.dp.conditions import check_finite, check_on_laws, utility_of
 from valuelearn.dp.exact import choose
@@ -60,6 +61,8 @@ def by_quantiles(
     planner = OnQuantiles(mdp, stocks, quantiles, start)
     if utility is not objective and stock is None:
         return from_the_best_stock(planner, outer)
+    if stock is not None:
+        checks.number("stock", stock, error=MDPError)
     given = float(stock or 0)
     if not math.isfinite(given):
         raise MDPError(f"stock {stock} was given, a finite number is wanted")
@@ -88,6 +91,7 @@ def value_iteration(
             `max_sweeps` do not converge.
     """
     check_on_laws(mdp, utility)
+    checks.count("quantiles", quantiles, None, error=MDPError)
     if quantiles < 1:
         raise MDPError(f"{quantiles} quantiles were asked for, at least 1 is wanted")
     states, process = len(mdp.probability), Process.of(mdp)
@@ -192,6 +196,7 @@ class OnQuantiles:
 
     def __init__(self, mdp: MDP, stocks: Lattice, quantiles: int, start: int | None = None) -> None:
         """Keep the states that can be reached."""
+        stocks.grid()  # Refuses what is no lattice.
         self.mdp = mdp.reachable(mdp.state(start))
         self.stocks, self.quantiles, self.spacing = stocks, quantiles, stocks.step
         self._process = Process.of(self.mdp)

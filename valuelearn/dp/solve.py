@@ -5,6 +5,7 @@ from typing import cast
 
 import numpy as np
 
+from valuelearn import checks
 from valuelearn.dp.conditions import check, check_finite, utility_of
 from valuelearn.dp.exact import TooLargeError, Unrolled
 from valuelearn.dp.grid import OnGrid
@@ -54,11 +55,13 @@ def best_actions(mdp: MDP, objective: Objective, stocks: np.ndarray, points: int
     """Which first actions bool[S, C, A] are best in each state from scalar stocks [C]; none at a terminal.
 
     Raises:
-        MDPError: where the objective has no optimum on this process.
+        MDPError: where the objective has no optimum on this process, or for stocks that are none.
     """
     check(mdp, objective)
     utility = utility_of(objective)
-    at = np.asarray(stocks, float)[:, None]
+    at = checks.array("stocks", stocks, "C", error=MDPError).astype(float)[:, None]
+    if not np.isfinite(at).all():
+        raise MDPError(f"stocks {stocks} were given, finite numbers are wanted")
     return np.array([_planner(mdp, state, points).values(utility, at)[1] for state in range(len(mdp.legal))])
 
 
@@ -84,7 +87,7 @@ def _planner(mdp: MDP, start: int | None, points: int | None) -> Planner:
 
 
 def _from(planner: Planner, utility: Utility, stock: float | np.ndarray) -> Solution:
-    vector = np.atleast_1d(np.asarray(stock, float))
+    vector = np.atleast_1d(checks.array("stock", stock, ..., error=MDPError).astype(float))
     wanted = {None: 1, -1: planner.returns.shape[1]}.get(utility.dimensions, utility.dimensions)
     if vector.shape != (wanted,) or not np.isfinite(vector).all():
         raise MDPError(f"stock {stock} was given, {wanted} finite numbers are wanted")

@@ -5,7 +5,7 @@ distributional dynamic programming; value iteration where the objective is the m
 objective. Such a policy is the best there is for the mean alone.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -27,9 +27,11 @@ def stock_free(
     risk. The value is the objective of the executed law from the start, and the stock is 0.
 
     Raises:
-        MDPError: for a process without a horizon or with vector rewards, or where laws have more than
-            `max_atoms` atoms in all.
+        MDPError: for a process without a horizon or with vector rewards, where laws have more than
+            `max_atoms` atoms in all, or for a rule that is unknown.
     """
+    if rule not in get_args(Rule):
+        raise MDPError(f"rule {rule!r} was given, one of {', '.join(get_args(Rule))} is wanted")
     if mdp.horizon is None or mdp.dimensions > 1:
         raise MDPError("policies without stock need a horizon, and rewards of one coordinate")
     at_end = Law(np.zeros(1), np.ones(1))

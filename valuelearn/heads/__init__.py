@@ -13,9 +13,11 @@ backup and `encode` it; heads for the whole law (`c51`, `qr`, `iqn`) send every 
 
 from typing import Literal, get_args
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from valuelearn import supports
+from valuelearn import checks, supports
 from valuelearn.heads.interface import Head, MeanHead, SupportFit, backed_up, support_fit
 from valuelearn.heads.quantile import ImplicitQuantile, Quantile
 from valuelearn.heads.scalar import Scalar
@@ -79,24 +81,33 @@ def make(
         kappa: half-width of the quadratic part, return units (qr, iqn); 0 for the plain quantile loss.
 
     Raises:
-        ValueError: for an unknown name, or a support that is empty.
+        ValueError: for an unknown name, an option out of its range, or a support that is empty.
     """
+    if name in ("qr", "iqn"):
+        checks.number("kappa", kappa, "a finite number from 0", lambda x: 0 <= x < np.inf)
+    if name in ("two_hot", "hl_gauss"):
+        checks.number("label_smoothing", label_smoothing, "a number from 0 to 1", lambda x: 0 <= x <= 1)
+    precision = jax.dtypes.canonicalize_dtype(np.float64)
     match name:
         case "mse":
             return Scalar()
         case "huber":
+            checks.number("delta", delta, "a number above 0", lambda x: x > 0)
             return Scalar(delta)
         case "qr":
+            checks.count("num_quantiles", num_quantiles)
             return Quantile(num_quantiles, kappa)
         case "iqn":
+            checks.count("num_fractions", num_fractions)
             return ImplicitQuantile(num_fractions, kappa)
         case "hl_gauss":
-            edges = supports.edges(v_min, v_max, num_bins, convention, transform)
+            edges = supports.apart(supports.edges(v_min, v_max, num_bins, convention, transform), precision)
+            checks.number("sigma_ratio", sigma_ratio, "a finite number above 0", lambda x: 0 < x < np.inf)
             # The ratio is the option, not sigma, so that other bins keep the smoothing.
             sigma = sigma_ratio * (edges[1] - edges[0])
             head = HLGauss(jnp.asarray(edges), jnp.asarray(sigma), transform, label_smoothing, convention)
             return head if transform == "identity" else calibrated(head)
-    locations = jnp.asarray(supports.locations(v_min, v_max, num_bins, transform))
+    locations = jnp.asarray(supports.apart(supports.locations(v_min, v_max, num_bins, transform), precision))
     match name:
         case "mse_softmax":
             return SoftmaxScalar(locations)

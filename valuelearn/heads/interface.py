@@ -4,8 +4,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from valuelearn import supports
+from valuelearn import checks, supports
 from valuelearn.backups import Backup
 
 STATIC = {"static": True}  # Marks a field as part of the compiled function, not an array.
@@ -13,6 +14,9 @@ STATIC = {"static": True}  # Marks a field as part of the compiled function, not
 
 class Head(Protocol):
     """What an agent needs of a value head.
+
+    Arrays of other shapes than these are refused by a ValueError; leading axes of targets broadcast to those
+    of outputs, so that no loss is of more than was put in.
 
     `size` is N. `distributional` says whether the output stands for the whole law of the return;
     heads without it know only the mean, and serve only linear objectives.
@@ -63,15 +67,25 @@ class SupportFit(NamedTuple):
 
 
 def backed_up(head: Head, next_out: jax.Array, backup: Backup) -> tuple[jax.Array, jax.Array]:
-    """Returns and probabilities [M] of one transition's target, before any support cuts them off."""
+    """Returns and probabilities [M] of one transition's target, before any support cuts them off.
+
+    Raises:
+        ValueError: for outputs of more than one transition, or a backup of other than scalars.
+    """
+    checks.array("next_out", next_out, "N")
     if not head.distributional:
-        return backup(head.value(next_out))[None], jnp.ones(1)
+        return stepped(backup, head.value(next_out))[None], jnp.ones(1)
     returns, probabilities = head.atoms(next_out)
-    return backup(returns), probabilities
+    return stepped(backup, returns), probabilities
 
 
 def support_fit(head: Head, returns: jax.Array, probabilities: jax.Array) -> SupportFit:
-    """How the head's support suits targets with these returns and probabilities, both [..., M]."""
+    """How the head's support suits targets with these returns and probabilities, both [..., M].
+
+    Raises:
+        ValueError: for arrays of other shapes, or not of real numbers.
+    """
+    returns, probabilities = checks.law(returns, probabilities)
     bias = (probabilities * (head.readable(returns) - returns)).sum(-1).mean()
     below, above = supports.clipped_mass(returns, probabilities, *head.bounds)
     return SupportFit(below, above, bias)
@@ -82,6 +96,24 @@ def wide(out: jax.Array) -> jax.Array:
     return out.astype(jnp.promote_types(out.dtype, jnp.float32))
 
 
+def stepped(backup: Backup, returns: jax.Array) -> jax.Array:
+    """Backed-up returns. A backup that makes more of one return than one is that of many transitions."""
+    made = jax.eval_shape(backup, jax.ShapeDtypeStruct((), np.float32)).shape
+    if made:
+        raise ValueError(
+            f"the reward or the discount has the shape {list(made)}; scalars of one transition are wanted: "
+            "lift the function with jax.vmap"
+        )
+    return backup(returns)
+
+
+def mixable(out: jax.Array, policy: jax.Array, size: int | str) -> tuple[jax.Array, jax.Array]:
+    """Outputs [..., A, N] and a policy [..., A] over them."""
+    out = checks.array("out", out, ..., "A", size)
+    *leading, actions, _ = out.shape
+    return out, checks.array("policy", policy, ..., actions, over=tuple(leading), grows=True)
+
+
 class MeanTargets:
     """A head whose targets are scalars, put into the form of its loss by `encode`."""
 
@@ -89,7 +121,8 @@ class MeanTargets:
 
     def target(self: Any, next_out: jax.Array, backup: Backup) -> jax.Array:
         """The backed-up value, encoded."""
-        return self.encode(jax.lax.stop_gradient(backup(self.value(next_out))))
+        next_out = checks.array("next_out", next_out, self.size)
+        return self.encode(jax.lax.stop_gradient(stepped(backup, self.value(next_out))))
 
 
 class Unbounded:
@@ -102,4 +135,4 @@ class Unbounded:
 
     def readable(self, returns: jax.Array) -> jax.Array:
         """The returns themselves."""
-        return returns
+        return checks.array("returns", returns, ...)

@@ -8,9 +8,9 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from valuelearn import projections
+from valuelearn import checks, projections
 from valuelearn.backups import Backup
-from valuelearn.heads.interface import STATIC, Unbounded, wide
+from valuelearn.heads.interface import STATIC, Unbounded, mixable, stepped, wide
 
 
 def _excess(above: jax.Array, below: jax.Array, power: int) -> jax.Array:
@@ -81,23 +81,35 @@ class Quantile(Unbounded):
 
     def value(self, out: jax.Array) -> jax.Array:
         """Mean of the quantiles [...]."""
-        return wide(out).mean(-1)
+        return wide(checks.array("out", out, ..., "N")).mean(-1)
 
     def atoms(self, out: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The quantiles, equally likely, however many they are."""
+        out = checks.array("out", out, ..., "N")
         return out, jnp.full_like(out, 1.0 / out.shape[-1])
 
     def mix(self, out: jax.Array, policy: jax.Array) -> jax.Array:
         """Quantiles averaged over actions, as in M-IQN (Vieillard et al., 2020)."""
+        out, policy = mixable(out, policy, "N")
         return (policy[..., None] * out).sum(-2)
 
     def target(self, next_out: jax.Array, backup: Backup) -> jax.Array:
         """The backed-up quantiles [N]."""
-        return jax.lax.stop_gradient(backup(next_out))
+        return jax.lax.stop_gradient(stepped(backup, checks.array("next_out", next_out, "N")))
 
     def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
         """Quantile Huber loss [...]."""
+        out = checks.array("out", out, ..., self.size)
+        target = checks.array("target", target, ..., "M", over=out.shape[:-1])
         return _quantile_huber(out, projections.quantile_midpoints(self.num_quantiles), target, self.kappa)
+
+
+def _halves(out: jax.Array) -> list[jax.Array]:
+    """Quantiles and their fractions, both [..., K]."""
+    out = checks.array("out", out, ..., "2 K")
+    if out.shape[-1] % 2:
+        raise ValueError(f"out has {out.shape[-1]} numbers; K quantiles and their K fractions are wanted")
+    return jnp.split(out, 2, -1)
 
 
 @jax.tree_util.register_dataclass
@@ -120,22 +132,26 @@ class ImplicitQuantile(Unbounded):
 
     def value(self, out: jax.Array) -> jax.Array:
         """Mean of the quantiles [...]."""
-        return jnp.split(wide(out), 2, -1)[0].mean(-1)
+        quantiles, _ = _halves(wide(checks.array("out", out, ..., "2 K")))
+        return quantiles.mean(-1)
 
     def atoms(self, out: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The quantiles, equally likely."""
-        quantiles = jnp.split(out, 2, -1)[0]
+        quantiles, _ = _halves(out)
         return quantiles, jnp.full_like(quantiles, 1.0 / quantiles.shape[-1])
 
     def mix(self, out: jax.Array, policy: jax.Array) -> jax.Array:
         """Quantiles averaged over actions (Vieillard et al., 2020); all actions share fractions."""
+        out, policy = mixable(out, policy, "N")
         return (policy[..., None] * out).sum(-2)
 
     def target(self, next_out: jax.Array, backup: Backup) -> jax.Array:
         """The backed-up quantiles [K]."""
-        return jax.lax.stop_gradient(backup(jnp.split(next_out, 2, -1)[0]))
+        quantiles, _ = _halves(checks.array("next_out", next_out, "2 K"))
+        return jax.lax.stop_gradient(stepped(backup, quantiles))
 
     def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
         """Quantile Huber loss [...] at the sampled fractions."""
-        quantiles, fractions = jnp.split(out, 2, -1)
+        quantiles, fractions = _halves(out)
+        target = checks.array("target", target, ..., "M", over=quantiles.shape[:-1])
         return _quantile_huber(quantiles, fractions, target, self.kappa)

@@ -7,12 +7,14 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from valuelearn import projections, supports
+from valuelearn import checks, projections, supports
 from valuelearn.backups import Backup
-from valuelearn.heads.interface import STATIC, MeanTargets, wide
+from valuelearn.heads.interface import STATIC, MeanTargets, mixable, stepped, wide
 
 
-def _cross_entropy(out: jax.Array, probabilities: jax.Array) -> jax.Array:
+def _cross_entropy(out: jax.Array, target: jax.Array, size: int) -> jax.Array:
+    out = checks.array("out", out, ..., size)
+    probabilities = checks.array("target", target, ..., size, over=out.shape[:-1])
     # Summed over bins: a mean would divide the learning rate by N.
     return -(probabilities * jax.nn.log_softmax(out.astype(probabilities.dtype))).sum(-1)
 
@@ -36,19 +38,22 @@ class _SoftmaxHead:
 
     def value(self: Any, out: jax.Array) -> jax.Array:
         """Expected return [...]."""
+        out = checks.array("out", out, ..., self.size)
         return (jax.nn.softmax(out.astype(self.locations.dtype)) * self.locations).sum(-1)
 
     def atoms(self: Any, out: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The locations and their probabilities."""
+        out = checks.array("out", out, ..., self.size)
         probabilities = jax.nn.softmax(out.astype(self.locations.dtype))
         return jnp.broadcast_to(self.locations, probabilities.shape), probabilities
 
     def readable(self: Any, returns: jax.Array) -> jax.Array:
         """The returns, clipped to the support."""
-        return jnp.clip(returns, *self.bounds)
+        return jnp.clip(checks.array("returns", returns, ...), *self.bounds)
 
-    def mix(self, out: jax.Array, policy: jax.Array) -> jax.Array:
+    def mix(self: Any, out: jax.Array, policy: jax.Array) -> jax.Array:
         """Logits of the mixture of the actions' laws: probabilities are averaged, never logits."""
+        out, policy = mixable(out, policy, self.size)
         return jax.nn.logsumexp(jax.nn.log_softmax(wide(out)), axis=-2, b=policy[..., None])
 
 
@@ -64,11 +69,12 @@ class SoftmaxScalar(MeanTargets, _SoftmaxHead):
 
     def encode(self, value: jax.Array) -> jax.Array:
         """The target itself [...]."""
-        return value
+        return checks.array("value", value, ...)
 
     def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
         """Squared error [...]."""
-        return jnp.square(self.value(out) - target)
+        value = self.value(out)
+        return jnp.square(value - checks.array("target", target, ..., over=value.shape))
 
 
 @jax.tree_util.register_dataclass
@@ -81,11 +87,12 @@ class TwoHot(MeanTargets, _SoftmaxHead):
 
     def encode(self, value: jax.Array) -> jax.Array:
         """Probabilities [..., N] of scalar targets [...], clipped to the support."""
+        value = checks.array("value", value, ...)
         return _smooth(projections.two_hot(value, self.locations), self.label_smoothing)
 
     def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
         """Cross-entropy [...] in nats; its floor is the target's entropy."""
-        return _cross_entropy(out, target)
+        return _cross_entropy(out, target, self.size)
 
 
 @jax.tree_util.register_dataclass
@@ -107,6 +114,11 @@ class HLGauss(MeanTargets, _SoftmaxHead):
     # transformed coordinate. Only for a transform, which is bent within a bin: without it, a value
     # would grow by up to several per cent each time it is encoded and read.
     readings: jax.Array | None = None
+
+    @property
+    def size(self) -> int:
+        """Bins N."""
+        return self.edges.shape[-1] - 1
 
     @property
     def _centers(self) -> jax.Array:
@@ -140,15 +152,15 @@ class HLGauss(MeanTargets, _SoftmaxHead):
 
     def encode(self, value: jax.Array) -> jax.Array:
         """Bin probabilities [..., N] of scalar targets [...], clipped to `bounds`."""
-        return _smooth(self._smeared(value), self.label_smoothing)
+        return _smooth(self._smeared(checks.array("value", value, ...)), self.label_smoothing)
 
     def readable(self, returns: jax.Array) -> jax.Array:
         """The returns, clipped to the support and near its ends pulled inwards."""
-        return self._smeared(returns) @ self.locations
+        return self._smeared(checks.array("returns", returns, ...)) @ self.locations
 
     def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
         """Cross-entropy [...] in nats; its floor is the target's entropy."""
-        return _cross_entropy(out, target)
+        return _cross_entropy(out, target, self.size)
 
 
 def calibrated(head: HLGauss) -> HLGauss:
@@ -168,9 +180,10 @@ class Categorical(_SoftmaxHead):
 
     def target(self, next_out: jax.Array, backup: Backup) -> jax.Array:
         """The backed-up law projected on the atoms [N]."""
-        returns, probabilities = self.atoms(next_out)
-        return jax.lax.stop_gradient(projections.categorical(backup(returns), probabilities, self.locations))
+        returns, probabilities = self.atoms(checks.array("next_out", next_out, self.size))
+        returns = stepped(backup, returns)
+        return jax.lax.stop_gradient(projections.categorical(returns, probabilities, self.locations))
 
     def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
         """Cross-entropy [...] in nats."""
-        return _cross_entropy(out, target)
+        return _cross_entropy(out, target, self.size)

@@ -15,7 +15,16 @@ from typing import Literal
 
 from valuelearn.objectives.interface import Array, Objective, ObjectiveError, Outer, Utility
 from valuelearn.objectives.outer import OCE, CVaR, MeanCVaR, OptimisticCVaR, Spectral
-from valuelearn.objectives.utilities import Constraint, Exponential, Mean, Norm, Squared, Threshold, TwoSlope
+from valuelearn.objectives.utilities import (
+    Constraint,
+    Expected,
+    Exponential,
+    Mean,
+    Norm,
+    Squared,
+    Threshold,
+    TwoSlope,
+)
 
 __all__ = [
     "BY_NAME",
@@ -23,6 +32,7 @@ __all__ = [
     "Array",
     "CVaR",
     "Constraint",
+    "Expected",
     "Exponential",
     "Mean",
     "MeanCVaR",

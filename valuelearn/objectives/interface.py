@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 import jax
 import numpy as np
 
+from valuelearn import checks
 from valuelearn.errors import UserError
 
 Array = TypeVar("Array", jax.Array, np.ndarray)
@@ -23,7 +24,11 @@ class Objective(Protocol):
     lipschitz: ClassVar[bool]
 
     def score(self, returns: Array, probabilities: Array) -> Array:
-        """The functional's value [...] for the laws [..., N]; larger is better."""
+        """The functional's value [...] for the laws [..., N]; larger is better.
+
+        Raises:
+            ValueError: for arrays of other shapes, or not of real numbers.
+        """
 
 
 class Utility(Objective, Protocol):
@@ -76,7 +81,14 @@ class Outer(Objective, Protocol):
 
 
 def ascending(returns: Array, probabilities: Array) -> tuple[Array, Array]:
-    """The laws [..., N] with their returns in order."""
+    """The laws [..., N] with their returns in order.
+
+    Raises:
+        ValueError: for arrays of other shapes, or not of real numbers.
+    """
+    returns = checks.array("returns", returns, ..., "N")
+    *leading, atoms = returns.shape
+    probabilities = checks.array("probabilities", probabilities, ..., atoms, over=tuple(leading))
     xp = returns.__array_namespace__()
     order = xp.argsort(returns, axis=-1)
     probabilities = xp.broadcast_to(probabilities, returns.shape)
@@ -84,9 +96,14 @@ def ascending(returns: Array, probabilities: Array) -> tuple[Array, Array]:
 
 
 def lower_quantile(returns: Array, probabilities: Array, tau: float) -> Array:
-    """The smallest return [...] whose distribution function reaches `tau`."""
-    xp = returns.__array_namespace__()
+    """The smallest return [...] whose distribution function reaches `tau`.
+
+    Raises:
+        ValueError: as `ascending`, and for probabilities without fractions.
+    """
+    checks.array("probabilities", probabilities, ..., kind=np.floating)
     returns, probabilities = ascending(returns, probabilities)
+    xp = returns.__array_namespace__()
     reached = xp.cumsum(probabilities, axis=-1)
     # Sums of probabilities round; a level that is reached but for that counts as reached.
     rounding = (16 + reached.shape[-1]) * xp.finfo(reached.dtype).eps

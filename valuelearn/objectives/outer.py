@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+from valuelearn import checks
 from valuelearn.objectives.interface import Array, ObjectiveError, Utility, ascending, lower_quantile
 from valuelearn.objectives.utilities import Exponential, Mean, Squared, TwoSlope, WeightedTails
 
 
 def _check_tau(name: str, tau: float) -> None:
+    checks.number(f"{name}: tau", tau, error=ObjectiveError)
     if not 0 < tau <= 1:
         raise ObjectiveError(f"{name}: tau {tau:g} was given, more than 0 and at most 1 is wanted")
 
@@ -63,8 +65,8 @@ class CVaR(_Tail):
 
     def score(self, returns: Array, probabilities: Array) -> Array:
         """CVaR [...] of the laws [..., N]; the mean where `tau` is 1."""
-        xp = returns.__array_namespace__()
         returns, probabilities = ascending(returns, probabilities)
+        xp = returns.__array_namespace__()
         below = xp.cumsum(probabilities, axis=-1) - probabilities
         share = xp.clip(self.tau - below, 0.0, probabilities)
         return (share * returns).sum(-1) / share.sum(-1)
@@ -88,10 +90,12 @@ class OptimisticCVaR(_Tail):
 
     def score(self, returns: Array, probabilities: Array) -> Array:
         """The upper tail's mean [...] of the laws [..., N]."""
+        returns = checks.array("returns", returns, ..., "N")
         return -CVaR(self.tau).score(-returns, probabilities)
 
     def stock(self, returns: Array, probabilities: Array) -> Array:
         """Less the upper tau-quantile."""
+        returns = checks.array("returns", returns, ..., "N")
         return lower_quantile(-returns, probabilities, self.tau)
 
 
@@ -105,6 +109,7 @@ class MeanCVaR(_Static):
     def __post_init__(self) -> None:
         """Refuse a share or a weight that is none."""
         _check_tau("mean_cvar", self.tau)
+        checks.number("mean_cvar: weight", self.weight, error=ObjectiveError)
         if not 0 <= self.weight <= 1:
             raise ObjectiveError(f"mean_cvar: weight {self.weight:g} was given, 0 to 1 is wanted")
 
@@ -134,13 +139,14 @@ class Spectral(_Static):
 
     def __post_init__(self) -> None:
         """Refuse levels that are no shares, and weights that are no average."""
+        checks.array("spectral: levels", self.levels, "L", 2, error=ObjectiveError)
         levels = sorted((float(tau), float(weight)) for tau, weight in self.levels)
         object.__setattr__(self, "levels", tuple(levels))
         for tau, weight in self.levels:
             _check_tau("spectral", tau)
-            if weight < 0:
+            if not weight >= 0:
                 raise ObjectiveError(f"spectral: weight {weight:g} was given, at least 0 is wanted")
-        if not self.levels or abs(sum(weight for _, weight in self.levels) - 1) > 1e-9:
+        if not abs(sum(weight for _, weight in self.levels) - 1) <= 1e-9:
             raise ObjectiveError(f"spectral: the weights of {self.levels} do not sum to 1")
 
     @property
@@ -155,12 +161,14 @@ class Spectral(_Static):
 
     def score(self, returns: Array, probabilities: Array) -> Array:
         """The weighted sum [...] for the laws [..., N]."""
+        returns, probabilities = checks.law(returns, probabilities)
         xp = returns.__array_namespace__()
         tails = [weight * CVaR(tau).score(returns, probabilities) for tau, weight in self.levels]
         return xp.stack(tails).sum(0)
 
     def stock(self, returns: Array, probabilities: Array) -> Array:
         """Less each level's quantile, [..., m]."""
+        returns, probabilities = checks.law(returns, probabilities)
         xp = returns.__array_namespace__()
         return xp.stack([CVaR(tau).stock(returns, probabilities) for tau, _ in self.levels], axis=-1)
 
@@ -193,6 +201,7 @@ class OCE(_Static):
 
     def stock(self, returns: Array, probabilities: Array) -> Array:
         """-b where the slope 1 - E u'(return - b) crosses zero."""
+        returns, probabilities = checks.law(returns, probabilities)
         match self.utility:
             case TwoSlope(above, below):
                 tau = 1.0 if above == below else float((1 - above) / (below - above))

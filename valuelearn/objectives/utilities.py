@@ -1,16 +1,22 @@
 """Utilities: expectations of a function of stock + return."""
 
 import dataclasses
+import math
 from typing import Any, ClassVar
 
 import jax
+import numpy as np
 
+from valuelearn import checks
 from valuelearn.heads.interface import STATIC
 from valuelearn.objectives.interface import Array, ObjectiveError
 
 
-class _Expected:
-    """What the utilities share: expectation over a law, and the conditions that most of them meet."""
+class Expected:
+    """What utilities share: expectation over a law, and the conditions that most of them meet.
+
+    One of your own says which it does not meet, and what f is (`__call__`).
+    """
 
     linear: ClassVar[bool] = False
     mixture_indifferent: ClassVar[bool] = True
@@ -35,10 +41,23 @@ class _Expected:
         return False
 
     def __call__(self, x: Array) -> Array:
+        """f(x) [...]."""
         raise NotImplementedError
 
     def score(self, returns: Array, probabilities: Array, stock: Any = 0.0) -> Array:
-        """E f(stock + return) [...] of the laws [..., N], at stocks [...], [..., m] for vectors."""
+        """E f(stock + return) [...] of the laws [..., N], at stocks [...], [..., m] for vectors.
+
+        Raises:
+            ValueError: for arrays of other shapes, or not of real numbers.
+        """
+        coordinates = {None: (), -1: ("m",)}.get(self.dimensions, (self.dimensions,))
+        returns = checks.array("returns", returns, ..., "N", *coordinates)
+        *leading, atoms = returns.shape[: returns.ndim - len(coordinates)]
+        over = tuple(leading)
+        probabilities = checks.array("probabilities", probabilities, ..., atoms, over=over, grows=True)
+        over = np.broadcast_shapes(over, probabilities.shape[:-1])
+        last = returns.shape[-1:] if coordinates else ()
+        checks.array("stock", stock, ..., *last, over=over, grows=True)
         at = returns.__array_namespace__().asarray(stock)
         at = at[..., None] if self.dimensions is None else at[..., None, :]
         return (self(at + returns) * probabilities).sum(-1)
@@ -46,7 +65,7 @@ class _Expected:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Mean(_Expected):
+class Mean(Expected):
     """The expected return, f(x) = x: the stock never changes what is best."""
 
     linear: ClassVar[bool] = True
@@ -58,12 +77,12 @@ class Mean(_Expected):
 
     def __call__(self, x: Array) -> Array:
         """The identity."""
-        return x
+        return checks.array("x", x, ...)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class TwoSlope(_Expected):
+class TwoSlope(Expected):
     """f(x) = above * max(x, 0) + below * min(x, 0): all that a scalar stock can serve on a long horizon.
 
     (1, 1) is the mean, (0, 1) the lower tail, (1, 0) the upper, (1, 2.25) loss aversion, and (-1, 1) asks
@@ -80,13 +99,17 @@ class TwoSlope(_Expected):
 
     def __call__(self, x: Array) -> Array:
         """A line with a bend at zero."""
+        x = checks.array("x", x, ...)
+        # Not when they are made: JAX makes them of tracers, and of what is no number at all.
+        checks.array("above", self.above, ...)
+        checks.array("below", self.below, ...)
         xp = x.__array_namespace__()
         return self.above * xp.maximum(x, 0.0) + self.below * xp.minimum(x, 0.0)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Squared(_Expected):
+class Squared(Expected):
     """f(x) = -x^2: the return -stock, with large misses weighing most. Lipschitz on bounded returns only."""
 
     lipschitz: ClassVar[bool] = False
@@ -94,12 +117,12 @@ class Squared(_Expected):
 
     def __call__(self, x: Array) -> Array:
         """A parabola, open below."""
-        return -(x**2)
+        return -(checks.array("x", x, ...) ** 2)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Threshold(_Expected):
+class Threshold(Expected):
     """f(x) = 1 where x >= 0 (x > 0 if `strict`): the chance that the return reaches -stock."""
 
     strict: bool = dataclasses.field(default=False, metadata=STATIC)
@@ -109,12 +132,13 @@ class Threshold(_Expected):
 
     def __call__(self, x: Array) -> Array:
         """A step at zero."""
+        x = checks.array("x", x, ...)
         return x.__array_namespace__().where(x > 0 if self.strict else x >= 0, 1.0, 0.0)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Exponential(_Expected):
+class Exponential(Expected):
     """f(x) = -exp(-rate x), aversion to risk (love of it where `rate` < 0) that does not fade with wealth.
 
     It is not indifferent to gamma: below 1, `perspective` has the time kept beside the stock, which
@@ -129,23 +153,26 @@ class Exponential(_Expected):
 
     def __post_init__(self) -> None:
         """Refuse a rate of 0, at which nothing is preferred."""
+        checks.number("exponential: rate", self.rate, "a finite number", math.isfinite, ObjectiveError)
         if self.rate == 0:
             raise ObjectiveError("exponential: rate 0 prefers nothing; use the mean")
 
     def __call__(self, x: Array) -> Array:
         """Always negative."""
+        x = checks.array("x", x, ...)
         return -x.__array_namespace__().exp(-self.rate * x)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Norm(_Expected):
+class Norm(Expected):
     """f(x) = -||x|| of an order: homeostasis, where a stock is how far each level is off its set-point."""
 
     order: float = dataclasses.field(default=2.0, metadata=STATIC)
 
     def __post_init__(self) -> None:
         """Refuse an order that makes no norm."""
+        checks.number("norm: order", self.order, error=ObjectiveError)
         if not self.order >= 1:
             raise ObjectiveError(f"norm: order {self.order:g} was given, at least 1 is wanted")
 
@@ -156,12 +183,13 @@ class Norm(_Expected):
 
     def __call__(self, x: Array) -> Array:
         """The negative norm over the last axis."""
+        x = checks.array("x", x, ..., "m")
         return -x.__array_namespace__().linalg.vector_norm(x, ord=self.order, axis=-1)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Constraint(_Expected):
+class Constraint(Expected):
     """f(x) = x1 + penalty * min(x2, 0): the first return, and a price on what the second lacks."""
 
     penalty: float
@@ -173,12 +201,14 @@ class Constraint(_Expected):
 
     def __call__(self, x: Array) -> Array:
         """Linear in the first of two coordinates, bent in the second."""
+        x = checks.array("x", x, ..., 2)
+        checks.array("penalty", self.penalty, ...)
         return x[..., 0] + self.penalty * x.__array_namespace__().minimum(x[..., 1], 0.0)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class WeightedTails(_Expected):
+class WeightedTails(Expected):
     """f(x) = sum_i w_i / tau_i * min(x_i, 0), the utility of a spectral objective."""
 
     levels: tuple[tuple[float, float], ...] = dataclasses.field(metadata=STATIC)
@@ -190,6 +220,7 @@ class WeightedTails(_Expected):
 
     def __call__(self, x: Array) -> Array:
         """Bent in every coordinate."""
+        x = checks.array("x", x, ..., len(self.levels))
         xp = x.__array_namespace__()
         slopes = xp.asarray([weight / tau for tau, weight in self.levels], dtype=x.dtype)
         return (slopes * xp.minimum(x, 0.0)).sum(-1)
