@@ -14,7 +14,7 @@ from pydantic import Field
 
 from agents.critics import ActorNetworkConfig, ControlNetworkConfig, CriticsConfig
 from agents.parts import Algorithm, OptimizerConfig, ReplayConfig, squared_norm
-from valuelearn import doctor, moments, replay, return_scale
+from valuelearn import guard, moments, replay, return_scale, support_doctor
 from valuelearn.config import Misfit, Section
 from valuelearn.policies import epsilon_greedy
 from valuelearn.types import Agent, Array, EnvSpec, LearnerState, Metrics, Params, Sample, Transition
@@ -50,7 +50,7 @@ class LearnerConfig(Section):
         """Whether the agent learns from recorded actions alone."""
         return False
 
-    def support(self) -> doctor.Support | None:
+    def support(self) -> support_doctor.Support | None:
         """What the support doctor looks at."""
         return None
 
@@ -82,7 +82,7 @@ class ActorCriticConfig(LearnerConfig, CriticsConfig):
         """Whether values are sums of rewards alone, which bounds on rewards then bound."""
         return self.reward_scale == 1.0 and self.return_size is None
 
-    def support(self) -> doctor.Support:
+    def support(self) -> support_doctor.Support:
         """What the support doctor looks at."""
         return self.head_options.support(self.head, self.gamma, self.learns_returns)
 
@@ -124,29 +124,29 @@ class Rule(NamedTuple):
 
 def _descended(
     step: Step, state: LearnerState, sample: Sample, key: jax.Array, metrics: Metrics
-) -> tuple[tuple[Params, Any], Metrics]:
-    """The part and its optimiser's state after one step."""
+) -> tuple[tuple[Params, Any, jax.Array], Metrics]:
+    """The part and its optimiser's state after one step, and whether its gradient was finite."""
     part, opt_state = state.params[step.part], state.opt_state[step.part]
     grads, more = jax.grad(step.loss, has_aux=True)(part, state, sample, key, metrics)
     changes, opt_state = step.optimizer.update(grads, opt_state, part)
-    more = {"grad_norm": jnp.sqrt(squared_norm(grads)), **more}
-    return (optax.apply_updates(part, changes), opt_state), more
+    norm = jnp.sqrt(squared_norm(grads))
+    return (optax.apply_updates(part, changes), opt_state, jnp.isfinite(norm)), {"grad_norm": norm, **more}
 
 
 def _taken(
     step: Step, state: LearnerState, sample: Sample, key: jax.Array, metrics: Metrics
-) -> tuple[LearnerState, Metrics]:
+) -> tuple[LearnerState, Metrics, jax.Array]:
     if step.every == 1:
-        (part, opt_state), more = _descended(step, state, sample, key, metrics)
+        (part, opt_state, good), more = _descended(step, state, sample, key, metrics)
         metrics = more | metrics
     else:
-        part, opt_state = jax.lax.cond(
+        part, opt_state, good = jax.lax.cond(
             state.updates % step.every == 0,
             lambda: _descended(step, state, sample, key, metrics)[0],
-            lambda: (state.params[step.part], state.opt_state[step.part]),
+            lambda: (state.params[step.part], state.opt_state[step.part], jnp.bool_(True)),
         )
     params, opt_states = state.params | {step.part: part}, state.opt_state | {step.part: opt_state}
-    return state._replace(params=params, opt_state=opt_states), metrics
+    return state._replace(params=params, opt_state=opt_states), metrics, good
 
 
 def make(config: LearnerConfig, spec: EnvSpec, total_steps: int, collect_steps: int, rule: Rule) -> Algorithm:
@@ -213,7 +213,10 @@ def make(config: LearnerConfig, spec: EnvSpec, total_steps: int, collect_steps: 
             imagined=None if imagined is None else seen(params, imagined),
         )
 
-    def update(state: LearnerState, sample: Sample) -> tuple[LearnerState, Metrics, jax.Array]:
+    def update(
+        before: LearnerState, sample: Sample, agree: guard.Agree = guard.alone
+    ) -> tuple[LearnerState, Metrics, jax.Array]:
+        state, good = before, guard.finite(guard.experienced(sample.transition))
         if normalizes:
             statistics = moments.merged(state.params["observations"], sample.transition.obs)
             state = state._replace(params=state.params | {"observations": statistics})
@@ -221,13 +224,15 @@ def make(config: LearnerConfig, spec: EnvSpec, total_steps: int, collect_steps: 
         keys = jax.random.split(jax.random.fold_in(state.key, state.updates), len(rule.steps))
         metrics: Metrics = {}
         for step, key in zip(rule.steps, keys, strict=True):
-            state, metrics = _taken(step, state, sample, key, metrics)
+            state, metrics, finite = _taken(step, state, sample, key, metrics)
+            good &= finite
         state = state._replace(target_params=followed(state), updates=state.updates + 1)
         if config.reset_updates:
             due = jnp.isin(state.updates, jnp.asarray(config.reset_updates))
             state = jax.lax.cond(due, anew, lambda state, obs: state, state, sample.transition.obs)
         priority = metrics.pop("priority")
-        return state, metrics, priority
+        good &= guard.finite(metrics["loss"])
+        return guard.made(agree, good, lambda: state, before), metrics, priority
 
     return Algorithm(
         agent=Agent(init, act, update, greedy, value, values if rule.values else None),

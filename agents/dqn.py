@@ -62,9 +62,11 @@ class DQNConfig(QConfig):
         return self
 
 
-def make(config: DQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int) -> Algorithm:
-    """The algorithm for environments of that shape."""
-    head = config.head_options.make(config.head)
+def make(
+    config: DQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int, head: heads.Head | None = None
+) -> Algorithm:
+    """The algorithm for environments of that shape; a `head` of your own replaces the config's."""
+    head = config.head_options.make(config.head) if head is None else head
     objective = config.objective.make()
 
     def scores(out: jax.Array) -> jax.Array:
@@ -91,4 +93,4 @@ def make(config: DQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
 
     network = config.network.make(spec.num_actions, head)
     rule = q_learning.Rule(greedy, target, needs_current=config.munchausen is not None)
-    return q_learning.make(config, spec, config.gamma, total_steps, collect_steps, network, rule)
+    return q_learning.make(config, spec, config.gamma, total_steps, collect_steps, head, network, rule)

@@ -15,7 +15,9 @@ from agents.actor_critic import LearnerConfig
 from agents.objective_config import ObjectiveConfig
 from agents.parts import Algorithm
 from agents.q_learning import QConfig
+from valuelearn import determinism
 from valuelearn.config import Misfit, Section, load
+from valuelearn.determinism import Level
 from valuelearn.errors import no_such_path
 from valuelearn.logs import RunFolderError
 from valuelearn.loop import Schedule, initial_timestep
@@ -43,6 +45,8 @@ class EnvConfig(Section):
     `mujoco/<gymnasium id>` or `gym/<gymnasium id>`."""
     num_envs: Annotated[int, Field(gt=0, le=65_536)] = 1
     """Copies stepped together; at most 1,024 of environments outside the compiled loop."""
+    patience_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """How long an environment of gymnasium's may not answer before the run ends, to be resumed."""
     sticky_actions: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Probability that the last action is repeated instead of the chosen one; none for what is usual: 0.25
     in `atari/`, 0 elsewhere."""
@@ -85,9 +89,11 @@ class EnvConfig(Section):
         Raises:
             Misfit: where it cannot be made here, or no agent here can play it.
         """
-        given = self.model_dump(exclude={"id", "num_envs", "reward_noise"}, exclude_none=True)
+        others = {"id", "num_envs", "patience_seconds", "reward_noise"}
+        atari = envs.AtariOptions(**self.model_dump(exclude=others, exclude_none=True))
+        copies, patience = num_envs or self.num_envs, self.patience_seconds
         try:
-            env = envs.make(self.id, num_envs=num_envs or self.num_envs, atari=envs.AtariOptions(**given))
+            env = envs.make(self.id, num_envs=copies, atari=atari, patience_seconds=patience)
         except envs.UnknownEnvironmentError as error:
             raise Misfit("env.id", self.id, str(error)) from error
         return self.harder(env)
@@ -184,11 +190,18 @@ class ExperimentConfig(Section):
     """Evaluation."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints."""
+    determinism: Level = "bitwise"
+    """How far another run of this config is the same: in every bit, but for rounding, or not at all."""
     offline: recordings.OfflineConfig | None = None
     """A dataset to learn from, in place of the environment, which then only evaluates; none for none."""
     rollouts: ravl.RolloutsConfig | None = None
     """Rollouts cut short to learn from, in place of whole episodes of the environment, which then only
     evaluates; none for none."""
+
+    @field_validator("determinism", mode="before")
+    @classmethod
+    def _off(cls, found: object) -> object:
+        return "off" if found is False else found  # As YAML reads it.
 
     @model_validator(mode="after")
     def _consistent(self) -> "ExperimentConfig":
@@ -272,9 +285,12 @@ def make_env(
 ) -> FunctionalEnv | HostEnv:
     """The environment as the agent sees it, with other numbers of copies and other stocks where given.
 
+    Whatever is done with a config begins here, so here the process is told how to compute it.
+
     Raises:
         Misfit: where it cannot be made here, or the agent cannot play it.
     """
+    determinism.set_up(config.determinism)
     env = config.env.make(num_envs)
     continuous = isinstance(config.agent, LearnerConfig)
     if continuous != bool(env.spec.action_size):

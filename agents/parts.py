@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import optax
 from pydantic import Field, model_validator
 
-from valuelearn import doctor, heads, networks, replay, supports
+from valuelearn import heads, networks, replay, support_doctor, supports
 from valuelearn.config import Misfit, Section
 from valuelearn.types import Agent, EnvSpec, Memory, Metrics, Network, Params
+
+# Bins or quantiles. A billion of them would exhaust the memory before what a run needs is counted.
+_MOST = 100_000
 
 
 class HeadConfig(Section):
@@ -19,7 +22,7 @@ class HeadConfig(Section):
     """Lower end of the support, return units (mse_softmax, two_hot, hl_gauss, c51)."""
     v_max: float = 10.0
     """Upper end of the support, return units."""
-    num_bins: Annotated[int, Field(ge=2)] = 51
+    num_bins: Annotated[int, Field(ge=2, le=_MOST)] = 51
     """Bins of the support; more make them narrower."""
     sigma_ratio: Annotated[float, Field(gt=0)] = 0.75
     """Smoothing in bin widths (hl_gauss); larger spreads a target over more bins."""
@@ -31,9 +34,9 @@ class HeadConfig(Section):
     """Share of target mass spread evenly over all bins (two_hot, hl_gauss)."""
     delta: Annotated[float, Field(gt=0)] = 1.0
     """Error beyond which the loss is linear, return units (huber)."""
-    num_quantiles: Annotated[int, Field(gt=0)] = 200
+    num_quantiles: Annotated[int, Field(gt=0, le=_MOST)] = 200
     """Quantiles (qr)."""
-    num_fractions: Annotated[int, Field(gt=0)] = 64
+    num_fractions: Annotated[int, Field(gt=0, le=_MOST)] = 64
     """Fractions drawn per update, of predictions and of targets (iqn)."""
     kappa: Annotated[float, Field(ge=0)] = 1.0
     """Error beyond which the quantile loss is linear, return units (qr, iqn); 0 for always."""
@@ -44,11 +47,11 @@ class HeadConfig(Section):
             raise Misfit("v_min", self.v_min, f"it must lie below v_max, which is {self.v_max}", "v_max")
         return self
 
-    def support(self, name: heads.Name, gamma: float, of_returns: bool) -> doctor.Support:
+    def support(self, name: heads.Name, gamma: float, of_returns: bool) -> support_doctor.Support:
         """What the support doctor looks at; heads without a support lose nothing, so nothing is found."""
         sigma_ratio = self.sigma_ratio if name == "hl_gauss" else 0.0
         ends, bins = (self.v_min, self.v_max), self.num_bins
-        return doctor.Support(*ends, bins, gamma, sigma_ratio, self.transform, of_returns)
+        return support_doctor.Support(*ends, bins, gamma, sigma_ratio, self.transform, of_returns)
 
     def make(self, name: heads.Name) -> heads.Head:
         """The head of that name with these options."""

@@ -19,7 +19,7 @@ from agents.parts import (
     OptimizerConfig,
     update_metrics,
 )
-from valuelearn import doctor, heads, replay
+from valuelearn import guard, heads, replay, support_doctor
 from valuelearn.config import Misfit, Section
 from valuelearn.loop import empty_trajectory
 from valuelearn.policies import epsilon_greedy
@@ -58,7 +58,7 @@ class PQNConfig(Section):
             raise Misfit("head", self.head, reason, "name")
         return self
 
-    def support(self) -> doctor.Support:
+    def support(self) -> support_doctor.Support:
         """What the support doctor looks at: values are sums of rewards alone."""
         return self.head_options.support(self.head, self.gamma, of_returns=True)
 
@@ -134,7 +134,9 @@ def make(config: PQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         metrics = update_metrics(mean_loss, value, fit, grads)
         return state._replace(params=params, opt_state=opt_state, updates=state.updates + 1), metrics
 
-    def update(state: LearnerState, rollout: Trajectory) -> tuple[LearnerState, Metrics, jax.Array]:
+    def update(
+        state: LearnerState, rollout: Trajectory, agree: guard.Agree = guard.alone
+    ) -> tuple[LearnerState, Metrics, jax.Array]:
         key, shuffle_key = jax.random.split(state.key)
         step = rollout.step
         flat_next = step.next_obs.reshape(rollout_size, *spec.obs_shape)
@@ -152,8 +154,9 @@ def make(config: PQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
             )
 
         keys = jax.random.split(shuffle_key, config.epochs)
-        state, metrics = jax.lax.scan(epoch, state._replace(key=key), keys)
-        return state, jax.tree.map(jnp.mean, metrics), jnp.zeros(0)
+        learnt, metrics = jax.lax.scan(epoch, state._replace(key=key), keys)
+        good = guard.finite(guard.experienced(rollout), metrics["loss"], metrics["grad_norm"])
+        return guard.made(agree, good, lambda: learnt, state), jax.tree.map(jnp.mean, metrics), jnp.zeros(0)
 
     return Algorithm(
         agent=Agent(init, act, update, greedy),

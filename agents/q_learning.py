@@ -20,7 +20,7 @@ from agents.parts import (
     ReplayConfig,
     update_metrics,
 )
-from valuelearn import doctor, heads, replay
+from valuelearn import guard, heads, replay, support_doctor
 from valuelearn.config import Misfit, Section
 from valuelearn.policies import epsilon_greedy
 from valuelearn.types import Agent, Array, EnvSpec, LearnerState, Metrics, Network, Sample, Transition
@@ -62,7 +62,7 @@ class QConfig(Section):
         """Whether values are sums of rewards alone, which bounds on rewards then bound."""
         return True
 
-    def support(self) -> doctor.Support:
+    def support(self) -> support_doctor.Support:
         """What the support doctor looks at."""
         return self.head_options.support(self.head, self.gamma, self.learns_returns)
 
@@ -107,11 +107,11 @@ def make(
     gamma: float,
     total_steps: int,
     collect_steps: int,
+    head: heads.Head,
     network: Network,
     rule: Rule,
 ) -> Algorithm:
-    """The algorithm with that rule, for environments of that shape."""
-    head = config.head_options.make(config.head)
+    """The algorithm with that head and that rule, for environments of that shape."""
     updates = max(total_steps - config.replay.warmup_steps, 0) // config.update_period_steps
     decay = None if config.decay_start is None else range(int(config.decay_start * updates), updates)
     optimizer = config.optimizer.make(decay)
@@ -155,23 +155,30 @@ def make(
             jax.tree.map(jnp.mean, fit),
         )
 
-    def update(state: LearnerState, sample: Sample) -> tuple[LearnerState, Metrics, jax.Array]:
+    def update(
+        state: LearnerState, sample: Sample, agree: guard.Agree = guard.alone
+    ) -> tuple[LearnerState, Metrics, jax.Array]:
         # Folded in, not split off: where no network draws anything the key costs nothing.
         loss_key = jax.random.fold_in(state.key, state.updates)
         (mean_loss, (losses, value, fit)), grads = jax.value_and_grad(loss, has_aux=True)(
             state.params, state, sample, loss_key
         )
-        changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, changes)
-        updates = state.updates + 1
-        if config.target_tau is None:
-            target_params = optax.periodic_update(
-                params, state.target_params, updates, config.target_period_updates
-            )
-        else:
-            target_params = optax.incremental_update(params, state.target_params, config.target_tau)
         metrics = update_metrics(mean_loss, value, fit, grads)
-        return LearnerState(params, target_params, opt_state, state.key, updates), metrics, losses
+
+        def stepped() -> LearnerState:
+            changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, changes)
+            updates = state.updates + 1
+            if config.target_tau is None:
+                target_params = optax.periodic_update(
+                    params, state.target_params, updates, config.target_period_updates
+                )
+            else:
+                target_params = optax.incremental_update(params, state.target_params, config.target_tau)
+            return LearnerState(params, target_params, opt_state, state.key, updates)
+
+        good = guard.finite(guard.experienced(sample.transition), mean_loss, metrics["grad_norm"])
+        return guard.made(agree, good, stepped, state), metrics, losses
 
     return Algorithm(
         agent=Agent(init, act, update, greedy, value),

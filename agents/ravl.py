@@ -24,12 +24,14 @@ from envs.datasets import Dataset, DatasetError
 from envs.simulated import Outcome
 from valuelearn import dynamics, replay
 from valuelearn.config import Misfit, Section
-from valuelearn.dynamics import Model
+from valuelearn.dynamics import Model, Prediction
 from valuelearn.errors import UserError
 from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, Memory, Sample, Transition
 
 _PLANE = "plane/edge_of_reach"
 _SIMULATOR = "simulator"  # In place of a model's folder.
+Predictor = Callable[[Model, jax.Array, jax.Array, jax.Array], Prediction]
+"""Of a model, observations f32[B, D], actions f32[B, A] and a key."""
 
 
 class RolloutsConfig(Section):
@@ -157,12 +159,13 @@ def make(config: RolloutsConfig, env_id: str, spec: EnvSpec, agent: LearnerConfi
         return Rollouts(patched, agent, lambda memory: memory)
     env: FunctionalEnv | HostEnv
     imagined: Callable[[Memory], Memory] | None = None
-    dataset = recorded(config, env_id, spec)
-    if config.learnt:
-        model = fitted(config, env_id)
+    model = fitted(config, env_id) if config.learnt else None
+    dataset = recorded(config, model, env_id, spec)
+    if model is not None:
         env = _of_model(model, dataset, spec, config)
         if isinstance(agent, SACConfig) and agent.disagreement is not None:
-            imagined = partial(_imagining, model, agent.disagreement.draws)
+            said = predictor(config, model)
+            imagined = partial(_imagining, said, model.model, agent.disagreement.draws)
     else:
         env = _of_simulator(dataset, env_id, spec, config)
     size = agent.replay.batch_size
@@ -198,34 +201,49 @@ def fitted(config: RolloutsConfig, env_id: str) -> Fitted:
     return found
 
 
-def recorded(config: RolloutsConfig, env_id: str, spec: EnvSpec) -> Dataset:
-    """The transitions that rollouts of a model start from.
+def recorded(config: RolloutsConfig, model: Fitted | None, env_id: str, spec: EnvSpec) -> Dataset:
+    """The transitions that rollouts of a learnt model, or of the simulator, start from.
 
     Raises:
         DatasetError: where they cannot be read, or are of another environment.
-        Misfit: where there is no model.
     """
-    source = config.dataset or fitted(config, env_id).config.dataset
+    source = config.dataset
+    if source is None:
+        assert model is not None  # The simulator is refused without a dataset.
+        source = model.config.dataset
     return models.load_dataset(source, env_id, spec)
 
 
-def _imagining(model: Fitted, draws: int, memory: Memory) -> Memory:
+def predictor(config: RolloutsConfig, model: Fitted) -> Predictor:
+    """What the members of a learnt model say of rollouts, moved to the truth by as much as is wanted."""
+
+    def predicted(arrays: Model, obs: jax.Array, action: jax.Array, key: jax.Array) -> Prediction:
+        said = dynamics.predicted(model.network, arrays, obs, action)
+        if not config.truth:
+            return said
+        true = edge_of_reach.dynamics(obs, action, key)
+        return dynamics.nearer(said, true.next_obs, true.reward, config.truth)
+
+    return predicted
+
+
+def _imagining(predicted: Predictor, model: Model, draws: int, memory: Memory) -> Memory:
     """The same memory, that has each of a model's members draw what may follow what was done.
 
     The model is part of its state: it is no constant of compiled programs.
     """
 
     def sample(state: tuple[Any, Model], key: jax.Array) -> Sample:
-        key, draw_key = jax.random.split(key)
+        key, predict_key, draw_key = jax.random.split(key, 3)
         drawn = memory.sample(state[0], key)
-        said = dynamics.predicted(model.network, state[1], drawn.transition.obs, drawn.transition.action)
+        said = predicted(state[1], drawn.transition.obs, drawn.transition.action, predict_key)
         mean, deviation = (x.swapaxes(0, 1)[:, :, None] for x in (said.next_obs, said.deviation[..., :-1]))
         noise = jax.random.normal(draw_key, (*mean.shape[:2], draws, mean.shape[-1]))
         imagined = mean + deviation * noise
         return drawn._replace(transition=drawn.transition._replace(imagined=imagined))
 
     return Memory(
-        init=lambda: (memory.init(), model.model),
+        init=lambda: (memory.init(), model),
         add=lambda state, trajectory: (memory.add(state[0], trajectory), state[1]),
         sample=sample,
         reprioritise=lambda state, sample, priority: state,
@@ -241,17 +259,16 @@ def _of_simulator(dataset: Dataset, env_id: str, spec: EnvSpec, config: Rollouts
 
 def _of_model(model: Fitted, dataset: Dataset, spec: EnvSpec, config: RolloutsConfig) -> FunctionalEnv:
     terminated = terminal_rules.rule(model.config.env)
+    predicted = predictor(config, model)
 
     def starts(world: tuple[Model, jax.Array], key: jax.Array, count: int) -> jax.Array:
         return world[1][jax.random.randint(key, (count,), 0, len(world[1]))]
 
     def step(world: tuple[Model, jax.Array], obs: jax.Array, action: jax.Array, key: jax.Array) -> Outcome:
-        predicted = dynamics.predicted(model.network, world[0], obs, action)
-        if config.truth:
-            true = edge_of_reach.dynamics(obs, action, key)
-            predicted = dynamics.nearer(predicted, true.next_obs, true.reward, config.truth)
-        next_obs, reward = dynamics.drawn(predicted, key)
-        doubt = jnp.linalg.norm(predicted.deviation, axis=-1).max(0)
+        predict_key, draw_key = jax.random.split(key)
+        said = predicted(world[0], obs, action, predict_key)
+        next_obs, reward = dynamics.drawn(said, draw_key)
+        doubt = jnp.linalg.norm(said.deviation, axis=-1).max(0)
         return Outcome(next_obs, reward - config.penalty * doubt, terminated(next_obs))
 
     world = model.model, jnp.asarray(dataset.obs)

@@ -92,10 +92,8 @@ def _along(
     going, rows = np.ones(spec.num_envs, bool), []
     for step in steps:
         worth, each = value(learner, step.next_obs), values(learner, step.next_obs)
-        apart = np.asarray(each.mean(0) - each.min(0))
-        means = (
-            [float(np.mean(x[going])) for x in (np.asarray(worth), apart)] if going.any() else [np.nan] * 2
-        )
+        found = np.stack([worth, each.mean(0) - each.min(0)])
+        means = found[:, going].mean(1) if going.any() else (np.nan, np.nan)
         rows.append((going.mean(), *means, step.doubt, step.error))
         going = going & ~np.asarray(step.ended)
     return np.array(rows, np.float64)
@@ -137,7 +135,8 @@ def _of_model(
     The model's members are asked about the states that the rollouts came to, and each state is drawn of one.
     """
     fitted = ravl.fitted(rollouts, env_id)
-    dataset = ravl.recorded(rollouts, env_id, spec)
+    dataset = ravl.recorded(rollouts, fitted, env_id, spec)
+    predicted = ravl.predictor(rollouts, fitted)
     terminated = terminal_rules.rule(env_id)
     scale = moments.deviation(fitted.model.inputs)[: spec.obs_shape[0]]
     simulator: GymEnv | None = None
@@ -149,8 +148,9 @@ def _of_model(
 
     @jax.jit
     def step(obs: jax.Array, action: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        said = dynamics.predicted(fitted.network, fitted.model, obs, action)
-        return dynamics.drawn(said, key)[0], jnp.square(said.next_obs.std(0) / scale).mean(-1)
+        predict_key, draw_key = jax.random.split(key)
+        said = predicted(fitted.model, obs, action, predict_key)
+        return dynamics.drawn(said, draw_key)[0], jnp.square(said.next_obs.std(0) / scale).mean(-1)
 
     going = true_going = np.ones(spec.num_envs, bool)
     for act_key, draw_key in _keys(seed, rollouts.steps):

@@ -98,9 +98,10 @@ def make(folder: Path, qualities: list[str], rows: int, out: Path, seed: int, sa
     assert not isinstance(env, FunctionalEnv)
     run = Run(folder, cfg, env, experiment.make_algorithm(cfg, env.spec).agent)
     try:
-        judged = judging.judged(run, known, out, seed, say)
-        for quality in qualities:
-            _write(run, judged, quality, rows, seed, out / f"{quality}.hdf5", say)
+        with logs.held(out):
+            judged = judging.judged(run, known, out, seed, say)
+            for quality in qualities:
+                _write(run, judged, quality, rows, seed, out / f"{quality}.hdf5", say)
     finally:
         env.close()
 

@@ -1,7 +1,7 @@
 """DηN: a DQN that maximises a utility of the whole return, known from the stock that it carries.
 
 Avila Pires et al. (2025), "Optimizing return distributions with distributional dynamic programming"; the
-paper's hyper-parameters are not public, those here are ours. One network serves every first stock, and
+hyper-parameters here are ours. One network serves every first stock, and
 so, by the choice of that stock, every level of CVaR or every target return, without training anew.
 
 A head for the whole law learns the law of the return and ranks actions by E f(stock + return). A head for
@@ -207,5 +207,5 @@ def rule(config: StockDQNConfig, spec: EnvSpec) -> Rule:
 
 def make(config: StockDQNConfig, spec: EnvSpec, total_steps: int, collect_steps: int) -> Algorithm:
     """The algorithm for environments of that shape."""
-    parts = network(config, spec), rule(config, spec)
+    parts = config.head_options.make(config.head), network(config, spec), rule(config, spec)
     return q_learning.make(config, spec, config.gamma, total_steps, collect_steps, *parts)

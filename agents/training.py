@@ -1,6 +1,5 @@
 """Train runs, and go on with those that were interrupted."""
 
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -9,28 +8,20 @@ from typing import Literal
 import jax
 import numpy as np
 
-from agents import curves, evaluation, experience, experiment, reach, recordings
+from agents import curves, evaluation, experience, experiment, flight, reach, recordings
 from agents.actor_critic import LearnerConfig
 from agents.experiment import Experiment, ExperimentConfig
 from agents.q_learning import QConfig
 from envs import datasets
-from valuelearn import checkpoint, config, doctor, logs, loop, signals
+from valuelearn import checkpoint, config, fingerprint, logs, loop, signals, support_doctor
 from valuelearn.checkpoint import Checkpoints
+from valuelearn.devices import free_bytes
 from valuelearn.errors import Interrupted
 from valuelearn.loop import Chunk, RunState
 from valuelearn.progress import Progress
 from valuelearn.types import FunctionalEnv
 
 Say = Callable[[str], None]
-
-
-def _free_bytes() -> int:
-    """Memory that the default device can still give."""
-    device = jax.devices()[0]
-    if device.platform == "cpu":
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    stats = device.memory_stats()
-    return stats["bytes_limit"] - stats["bytes_in_use"]
 
 
 def check_memory(cfg: ExperimentConfig, built: Experiment) -> str:
@@ -43,7 +34,7 @@ def check_memory(cfg: ExperimentConfig, built: Experiment) -> str:
     devices = len(loop.devices_for(cfg.train.seeds))
     sharing = devices if jax.default_backend() == "cpu" else 1  # Devices with one memory.
     seeds = cfg.train.seeds * sharing // devices
-    free, device = _free_bytes(), jax.devices()[0].device_kind
+    free, device = free_bytes(), jax.devices()[0].device_kind
     if cfg.offline is None:
         experience = built.algorithm.memory_bytes * seeds
     else:  # All seeds of a device learn from the same, and one copy is there already.
@@ -78,15 +69,17 @@ def train(cfg: ExperimentConfig, folder: Path, command: list[str], say: Say) -> 
     Raises:
         Misfit: where the environment or the memory does not allow what the config asks.
         RunFolderError: where the folder is in use or cannot be written.
+        NotFiniteError: where an update could not be made.
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
     logs.check_new_folder(folder)
     built = experiment.make(cfg)
     memory = check_memory(cfg, built)
     logs.make_folder(folder, config.dump(cfg))
-    say(memory)  # Only now: whoever is refused hears one sentence.
-    _say_of_dataset(cfg, built, say)
-    _train(cfg, built, folder, command, None, say)
+    with logs.held(folder):
+        say(memory)  # Only now: whoever is refused hears one sentence.
+        _say_of_dataset(cfg, built, say)
+        _train(cfg, built, folder, command, None, say)
 
 
 def _say_of_dataset(cfg: ExperimentConfig, built: Experiment, say: Say) -> None:
@@ -101,14 +94,20 @@ def resume(folder: Path, command: list[str], say: Say) -> None:
     A run that was trained to its end is only evaluated and drawn, where it was not yet.
 
     Raises:
-        RunFolderError, ConfigError, CheckpointError: where the folder is not a run.
+        RunFolderError, ConfigError, CheckpointError: where the folder is not a run, or in use.
         Misfit: where the memory does not allow what the config asks.
+        NotFiniteError: where an update could not be made.
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
     cfg = experiment.load_run(folder)
     if (folder / "curve.png").exists():
         say("this run is finished")
         return
+    with logs.held(folder):
+        _resume(cfg, folder, command, say)
+
+
+def _resume(cfg: ExperimentConfig, folder: Path, command: list[str], say: Say) -> None:
     if (folder / "params").exists():
         say("this run is trained to its end")
         _finish(cfg, folder, say)
@@ -117,10 +116,12 @@ def resume(folder: Path, command: list[str], say: Say) -> None:
     say(check_memory(cfg, built))
     _say_of_dataset(cfg, built, say)
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        saved = checkpoints.restore(_to_save(cfg, jax.eval_shape(_initial(cfg, built))))
+        saved = checkpoints.restore(_to_save(cfg, _state(cfg, built)))
     if saved is None:
         say("there is no checkpoint yet: the run starts from its beginning")
     else:
+        for text in saved.passed_over:
+            say(f"{text}; the one before it is taken")
         change = saved.notes["change"]
         but = f", but not as the run that it would have been: {change}" if change else ""
         say(f"the run goes on at {_unit(cfg)} {saved.notes['offsets']['come']:,}{but}")
@@ -144,6 +145,11 @@ def _initial(cfg: ExperimentConfig, built: Experiment) -> Callable[[], RunState]
     if isinstance(built.env, FunctionalEnv):
         return loop.initial_functional(agent, built.env, memory, _seeds(cfg))
     return loop.initial_host(agent, built.env, memory, cfg.train.seed)
+
+
+def _state(cfg: ExperimentConfig, built: Experiment) -> RunState:
+    """The shapes and types of a run's state."""
+    return jax.eval_shape(_initial(cfg, built))
 
 
 def _to_save(cfg: ExperimentConfig, state: RunState) -> RunState:
@@ -176,10 +182,16 @@ class _Record:
     """What is written and shown of a run's chunks."""
 
     def __init__(
-        self, cfg: ExperimentConfig, frames_per_step: int, run: logs.RunFolder, start: logs.Offsets
+        self,
+        cfg: ExperimentConfig,
+        frames_per_step: int,
+        run: logs.RunFolder,
+        start: logs.Offsets,
+        fingerprints: Callable[[RunState], dict[str, jax.Array]] | None,
     ) -> None:
+        self._fingerprints = fingerprints
         self._seeds, self._run, self._frames_per_step = _seeds(cfg), run, frames_per_step
-        self._support: doctor.Support | None = cfg.agent.support()  # Until the doctor has spoken of it.
+        self._support = cfg.agent.support()  # Until the support doctor has spoken of it.
         self._rewards = (np.inf, -np.inf)
         self._offline = cfg.offline is not None
         self.come, self._wall_seconds = start.come, start.wall_seconds
@@ -191,11 +203,18 @@ class _Record:
         """Write and show one chunk."""
         columns = dict(chunk.metrics)
         columns["env_frames"] = columns.pop("env_steps") * self._frames_per_step
+        self.come = int(columns["updates" if self._offline else "env_frames"][0])
+        prints = None if self._fingerprints is None else jax.device_get(self._fingerprints(chunk.state))
         for index, seed in enumerate(self._seeds):
             row = {name: column[index].item() for name, column in columns.items()}
-            self._run.metrics({"seed": seed} | row)
+            whole = ""
+            if prints is not None:
+                of_seed = {name: column[index] for name, column in prints.items()}
+                whole = fingerprint.hexadecimal(fingerprint.of_all(of_seed))
+                texts = {name: fingerprint.hexadecimal(x) for name, x in of_seed.items()}
+                self._run.fingerprints({"seed": seed, "come": self.come} | texts)
+            self._run.metrics({"seed": seed} | row, whole)
         summary = {name: _mean_over_seeds(column) for name, column in columns.items()}
-        self.come = int(columns["updates" if self._offline else "env_frames"][0])
         timing = self._progress.chunk(int(columns["env_frames"][0]), summary, chunk.compile_seconds)
         self._run.timing(timing)
         self._wall_seconds = timing["wall_seconds"]
@@ -203,8 +222,12 @@ class _Record:
 
     def offsets(self) -> logs.Offsets:
         """How far the files have come, all of it on the disk."""
-        clock = (self._wall_seconds, self._progress.compile_seconds)
-        return logs.Offsets(*self._run.sizes(), self.come, *clock)
+        return logs.Offsets(
+            tables=self._run.written(),
+            come=self.come,
+            wall_seconds=self._wall_seconds,
+            compile_seconds=self._progress.compile_seconds,
+        )
 
     def warn(self, text: str) -> None:
         """Say what should not pass unseen."""
@@ -216,7 +239,7 @@ class _Record:
         self._rewards = (min(low, columns["reward_min"].min()), max(high, columns["reward_max"].max()))
         if self._support is None:
             return
-        if warning := doctor.diagnosis(self._support, summary, *self._rewards):
+        if warning := support_doctor.diagnosis(self._support, summary, *self._rewards):
             self.warn(warning)
             self._support = None
 
@@ -224,6 +247,15 @@ class _Record:
         """Leave the terminal and the files as they should be."""
         self._progress.close()
         self._run.close()
+
+
+def _fingerprints(cfg: ExperimentConfig) -> Callable[[RunState], dict[str, jax.Array]] | None:
+    """What gives the fingerprints of a state's arrays, u32[seeds, 2] each; nothing where none are wanted."""
+    if cfg.determinism == "off":
+        return None
+    if cfg.together:
+        return jax.jit(jax.vmap(fingerprint.of_leaves))
+    return jax.jit(lambda state: {name: x[None] for name, x in fingerprint.of_leaves(state).items()})
 
 
 def _train(
@@ -237,8 +269,10 @@ def _train(
     offsets = logs.Offsets(**saved.notes["offsets"]) if saved else logs.Offsets()
     more: tuple[str, ...] = evaluation.ALONG if cfg.offline or cfg.rollouts else ()
     more += reach.COLUMNS if cfg.rollouts else ()
-    run = logs.RunFolder(folder, command, offsets, built.algorithm.metrics + more)
-    record = _Record(cfg, built.env.spec.frames_per_step, run, offsets)
+    fingerprints = _fingerprints(cfg)
+    leaves = () if fingerprints is None else tuple(jax.eval_shape(fingerprints, _state(cfg, built)))
+    run = logs.RunFolder(folder, command, offsets, built.algorithm.metrics + more, leaves)
+    record = _Record(cfg, built.env.spec.frames_per_step, run, offsets, fingerprints)
     change = saved.notes["change"] if saved else None
     marks = experience.Marks({}, [])
     if saved and cfg.checkpoint.experience:
@@ -251,6 +285,8 @@ def _train(
             signals.stop_requests() as stopping,
         ):
             for chunk in _chunks(cfg, built, saved.state if saved else None, stopping):
+                if chunk.refused is not None:
+                    raise flight.record(folder, built, chunk, _seeds(cfg), cfg.together)
                 before = record.come
                 record.chunk(chunk)
                 kept = _keep_policy(cfg, folder, chunk, before, record.come)
@@ -279,6 +315,7 @@ def _train(
     if int(np.max(come)) < built.schedule.total_steps:
         where = f"{_unit(cfg)} {record.come:,}"
         raise Interrupted(f"saved at {where}; go on with: valuelearn resume {folder}")
+    logs.seal(folder)
     if cfg.checkpoint.experience:
         file = folder / experience.FILE
         file.unlink(missing_ok=True)  # Of a sitting that was killed right here.

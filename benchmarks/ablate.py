@@ -53,16 +53,17 @@ def ablate(path: Path, arguments: list[str], out: Path, jobs: int, command: list
     for trial in grid or trials(study, path, out, {}):
         _check(trial)
     out.mkdir(parents=True, exist_ok=True)
-    logs.write_whole(out / "study.yaml", config.dump(study))
-    logs.write_whole(out / "command.txt", shlex.join(command) + "\n")
-    _run(study, grid, jobs, say)
-    best = _best(grid)
-    for method, value in best.items():
-        say(f"{scores.name(method)}: the best is {', '.join(map('='.join, value))}")
-    chosen = trials(study, path, out, best)
-    for trial in chosen:
-        _check(trial)
-    _run(study, chosen, jobs, say)
+    with logs.held(out):
+        logs.write_whole(out / "study.yaml", config.dump(study))
+        logs.write_whole(out / "command.txt", shlex.join(command) + "\n")
+        _run(study, grid, jobs, say)
+        best = _best(grid)
+        for method, value in best.items():
+            say(f"{scores.name(method)}: the best is {', '.join(map('='.join, value))}")
+        chosen = trials(study, path, out, best)
+        for trial in chosen:
+            _check(trial)
+        _run(study, chosen, jobs, say)
     done = load_finished(out)
     scores.write(out / "scores.csv", done.table, done.tuning)
     for line in scores.summary(study, done.table):

@@ -19,7 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -58,18 +60,21 @@ class Tally(NamedTuple):
     differences: int = 0  # Metrics files or final parameters.
 
 
-def _launch(*arguments: str | Path) -> subprocess.Popen:
+def launch(*arguments: str | Path, env: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen:
+    """The command line as a process of its own, with `env` added, and all that it says in its output."""
     command = [sys.executable, "-m", "valuelearn", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    parts = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
+    return subprocess.Popen(command, env=os.environ | env, **parts)
 
 
 def _start_or_resume(name: str, folder: Path) -> subprocess.Popen:
     if (folder / "config.yaml").exists():
-        return _launch("resume", folder)
-    return _launch("train", *RUNS[name], "evaluation.episodes=0", "--run", folder)
+        return launch("resume", folder)
+    return launch("train", *RUNS[name], "evaluation.episodes=0", "--run", folder)
 
 
-def _ends_well(process: subprocess.Popen) -> bool:
+def ends_well(process: subprocess.Popen) -> bool:
+    """Whether a process ends without an error, of which is told."""
     said, _ = process.communicate()
     if process.returncode:
         print(said.decode(), file=sys.stderr)
@@ -106,7 +111,7 @@ def storm(name: str, kills: int, chance: random.Random, folder: Path) -> Tally:
     """Kill runs of one kind `kills` times, resume them, and compare them with one left alone."""
     start = time.perf_counter()
     alone = folder / f"{name}-alone"
-    assert _ends_well(_start_or_resume(name, alone))
+    assert ends_well(_start_or_resume(name, alone))
     seconds = time.perf_counter() - start
     tally = Tally()
     while tally.kills < kills:
@@ -115,7 +120,7 @@ def storm(name: str, kills: int, chance: random.Random, folder: Path) -> Tally:
         while tally.kills < kills and _killed(process, chance.uniform(0, seconds)):
             tally = tally._replace(kills=tally.kills + 1)
             process = _start_or_resume(name, run)
-        if not _ends_well(process):
+        if not ends_well(process):
             return tally._replace(runs=tally.runs + 1, failures=1)
         found = tally.differences + differences(alone, run)
         tally = tally._replace(runs=tally.runs + 1, differences=found)

@@ -107,6 +107,10 @@ class StudyConfig(Section):
         if (self.config is None) == (_CONFIG not in self.axes):
             reason = "a config for all trials, or an axis of them, is wanted"
             raise Misfit("config", self.config, reason, "axes")
+        for name in self.tasks:
+            if not re.fullmatch(r"\w[^\0]{,99}", name):  # Not "..", which leads out of the folder.
+                reason = "a task's name is a folder's; a letter or a digit is wanted at its beginning"
+                raise Misfit("tasks", name, reason)
         if self.tasks and _TASK in self.axes:
             raise Misfit("tasks", sorted(self.tasks), "they are named here or by env.id, not both", "axes")
         if self.tuning is not None:

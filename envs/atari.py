@@ -5,6 +5,7 @@ stacks of 4. The rest is in `AtariOptions`.
 """
 
 import importlib.util
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -16,17 +17,28 @@ _FRAME_SKIP, _STACK, _SIZE = 4, 4, 84
 
 
 def check(game: str) -> None:
-    """Refuse a game that ale-py does not ship.
+    """Refuse a game that ale-py does not ship, or that one alone cannot play, as Combat.
 
     Raises:
         UnknownEnvironmentError: for an unknown game, or where ale-py is not installed.
     """
     if importlib.util.find_spec("ale_py") is None:
         raise UnknownEnvironmentError("it needs ale-py: pip install 'valuelearn[atari]'")
+    import ale_py
+
+    gymnasium.register_envs(ale_py)
+    games = {spec.kwargs["game"] for spec in gymnasium.registry.values() if spec.id.startswith("ALE/")}
+    if game not in games:
+        if game in roms():  # The emulator would end the whole process.
+            raise UnknownEnvironmentError(f"{game} is a game for two, which no agent here plays")
+        raise unknown("Atari game", game, list(games))
+
+
+def roms() -> dict[str, bool]:
+    """Every game that ale-py ships, and whether its ROM is there."""
     from ale_py import roms
 
-    if game not in (games := roms.get_all_rom_ids()):
-        raise unknown("Atari game", game, list(games))
+    return {game: Path(roms.get_rom_path(game) or "").is_file() for game in roms.get_all_rom_ids()}
 
 
 class AtariEnv:

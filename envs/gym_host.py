@@ -4,23 +4,31 @@ The adapter takes a vector environment in any autoreset mode and answers with th
 transitions in each: the true next observation, `last`, and the first observation of what follows.
 """
 
+import importlib
 import importlib.util
+import inspect
 import logging
 from collections.abc import Callable, Sequence
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from envs.registry import UnknownEnvironmentError, unknown
+from envs.watch import Watch
 from valuelearn.types import EnvSpec, Timestep
 
 
 class GymEnv:
     """A gymnasium vector environment behind `HostEnv`."""
 
-    def __init__(self, env: VectorEnv) -> None:
+    def __init__(
+        self, env: VectorEnv, name: str = "the environment", patience_seconds: float | None = None
+    ) -> None:
         """Wrap a vector environment with Box observations, and Discrete actions or a Box of them.
+
+        Where it raises something, or does not answer for `patience_seconds`, it is told by its `name`.
 
         Raises:
             UnknownEnvironmentError: for other spaces, naming what was found.
@@ -29,8 +37,8 @@ class GymEnv:
         if not isinstance(space, gymnasium.spaces.Box):
             raise UnknownEnvironmentError(f"its observations are {space}; a Box is wanted")
         self._action_space = _playable(action_space)
-        self._env = env
-        self._mode = AutoresetMode(env.metadata["autoreset_mode"])
+        self._env, self._watch = env, Watch(name, patience_seconds)
+        self._mode = _mode(env)
         dtype = np.dtype(np.uint8 if space.dtype == np.uint8 else np.float32)
         spec = EnvSpec(space.shape, dtype, num_actions=0, num_envs=env.num_envs)
         if isinstance(self._action_space, gymnasium.spaces.Discrete):
@@ -42,7 +50,8 @@ class GymEnv:
 
     def reset(self, seed: int) -> np.ndarray:
         """First observations; the seed fixes everything that follows."""
-        obs, _ = self._env.reset(seed=seed)
+        with self._watch("reset"):
+            obs, _ = self._env.reset(seed=seed)
         # New arrays: the last timestep holds the old ones.
         self._resetting = np.zeros_like(self._resetting)
         self._episode_return = np.zeros_like(self._episode_return)
@@ -50,7 +59,8 @@ class GymEnv:
 
     def step(self, action: np.ndarray) -> Timestep:
         """One step of every copy."""
-        obs, reward, terminated, truncated, info = self._env.step(self._own(action))
+        with self._watch("step"):
+            obs, reward, terminated, truncated, info = self._env.step(self._own(action))
         # In next-step mode this step only reset the copies that ended before it.
         valid = ~self._resetting
         last = (terminated | truncated) & valid
@@ -60,7 +70,8 @@ class GymEnv:
             next_obs = obs.copy()
             next_obs[last] = np.stack(list(info["final_obs"][last]))
         elif last.any() and self._mode is AutoresetMode.DISABLED:
-            fresh, _ = self._env.reset(options={"reset_mask": last})
+            with self._watch("reset"):
+                fresh, _ = self._env.reset(options={"reset_mask": last})
             obs = np.where(last.reshape(-1, *[1] * (obs.ndim - 1)), fresh, obs).astype(self.spec.obs_dtype)
         self._resetting = last if self._mode is AutoresetMode.NEXT_STEP else np.zeros_like(last)
         timestep = Timestep(
@@ -100,6 +111,8 @@ class GymEnv:
         Raises:
             UnknownEnvironmentError: where the environment draws with a package that is not installed.
         """
+        if self._env.render_mode is None:
+            raise UnknownEnvironmentError("the environment cannot be drawn: it has no render mode rgb_array")
         try:
             pictures = self._env.render()
         except (gymnasium.error.Error, ImportError) as error:
@@ -109,7 +122,17 @@ class GymEnv:
 
     def close(self) -> None:
         """Close the environment."""
+        self._watch.close()
         self._env.close()
+
+
+def _mode(env: VectorEnv) -> AutoresetMode:
+    declared = env.metadata.get("autoreset_mode")
+    try:
+        return AutoresetMode(declared)
+    except ValueError:
+        wanted = "one of gymnasium.vector.AutoresetMode is wanted"
+        raise UnknownEnvironmentError(f'its metadata["autoreset_mode"] is {declared!r}; {wanted}') from None
 
 
 def _playable(space: gymnasium.Space) -> gymnasium.spaces.Discrete | gymnasium.spaces.Box:
@@ -130,16 +153,32 @@ def check(name: str) -> None:
     """Refuse an id that gymnasium does not know.
 
     Raises:
-        UnknownEnvironmentError: naming the nearest id that it does.
+        UnknownEnvironmentError: as `registered`.
     """
+    registered(name)
+
+
+def registered(name: str) -> gymnasium.envs.registration.EnvSpec:
+    """What gymnasium knows of an id; `module:id` imports the module first, which registers it.
+
+    Raises:
+        UnknownEnvironmentError: naming the nearest id that it knows, or what is wrong with the module.
+    """
+    module, colon, own = name.rpartition(":")
+    if colon:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # Whatever a module of others raises.
+            said = f"{type(error).__name__}: {error}"
+            raise UnknownEnvironmentError(f"the module {module!r} cannot be imported ({said})") from error
     try:
-        gymnasium.spec(name)
+        return gymnasium.spec(own)
     except gymnasium.error.Error as error:
-        raise unknown("gymnasium environment", name, list(gymnasium.registry)) from error
+        raise unknown("gymnasium environment", own, list(gymnasium.registry)) from error
 
 
 def _is_mujoco(name: str) -> bool:
-    return "mujoco" in str(gymnasium.spec(name).entry_point)
+    return "mujoco" in str(registered(name).entry_point)
 
 
 def check_mujoco(name: str) -> None:
@@ -148,11 +187,22 @@ def check_mujoco(name: str) -> None:
     Raises:
         UnknownEnvironmentError: naming the nearest id that is, or the extra.
     """
-    robots = [id for id in gymnasium.registry if _is_mujoco(id)]
+    robots = [id for id, spec in gymnasium.registry.items() if "mujoco" in str(spec.entry_point)]
     if name not in robots:
         raise unknown("MuJoCo environment", name, robots)
     if importlib.util.find_spec("mujoco") is None:
         raise UnknownEnvironmentError("it needs MuJoCo: pip install 'valuelearn[mujoco]'")
+
+
+def quiet_mujoco(name: str) -> None:
+    """Keep MuJoCo, where the environment is one of its robots, from writing files of its own.
+
+    Left alone it appends its warnings to a file in whatever folder the user is in.
+    """
+    if _is_mujoco(name):
+        import mujoco
+
+        mujoco.set_mju_user_warning(_log_of_mujoco)
 
 
 def _log_of_mujoco(message: str) -> None:
@@ -162,11 +212,23 @@ def _log_of_mujoco(message: str) -> None:
     logging.getLogger("mujoco").log(level, message)
 
 
+def _draws(name: str) -> bool:
+    """Whether an environment takes the render mode that gives pictures; many that users write take none."""
+    entry = registered(name).entry_point
+    creator = load_env_creator(entry) if isinstance(entry, str) else entry
+    assert callable(creator)
+    modes = getattr(creator, "metadata", {}).get("render_modes", ["rgb_array"])
+    parameters = inspect.signature(creator).parameters.values()
+    takes = any(one.name == "render_mode" or one.kind is one.VAR_KEYWORD for one in parameters)
+    return "rgb_array" in modes and takes
+
+
 def make_gym(
     name: str,
     num_envs: int,
     wrappers: Sequence[Callable[[gymnasium.Env], gymnasium.Wrapper]] = (),
     mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+    patience_seconds: float | None = None,
 ) -> GymEnv:
     """`num_envs` copies of a registered gymnasium environment, each within `wrappers`.
 
@@ -174,25 +236,21 @@ def make_gym(
         UnknownEnvironmentError: for a missing dependency or an unsupported space.
     """
     try:
-        if _is_mujoco(name):
-            import mujoco
-
-            # Left alone, MuJoCo appends its warnings to a file in whatever folder the user is in.
-            mujoco.set_mju_user_warning(_log_of_mujoco)
+        quiet_mujoco(name)
         env = gymnasium.make_vec(
             name,
             num_envs=num_envs,
             vectorization_mode="sync",
             vector_kwargs={"autoreset_mode": mode},
             wrappers=wrappers,
-            render_mode="rgb_array",
+            **({"render_mode": "rgb_array"} if _draws(name) else {}),
         )
         if isinstance(env.single_observation_space, gymnasium.spaces.Dict):  # As dm_control's are.
             env = gymnasium.wrappers.vector.FlattenObservation(env)
-    except (gymnasium.error.Error, ImportError) as error:
+    except Exception as error:  # Whatever an environment of others raises.
         raise UnknownEnvironmentError(f"gymnasium cannot make it: {error}") from error
     try:
-        return GymEnv(env)
+        return GymEnv(env, name, patience_seconds)
     except UnknownEnvironmentError:
         env.close()
         raise

@@ -7,6 +7,7 @@ from valuelearn.types import FunctionalEnv, HostEnv
 
 _INSIDE = ("minatar", "classic", "grid", "plane", "pong", "probe")  # Kinds that run inside the compiled loop.
 _OUTSIDE = ("atari", "mujoco", "gym")
+KINDS = (*_INSIDE, *_OUTSIDE)
 
 
 class UnknownEnvironmentError(UserError):
@@ -78,16 +79,24 @@ def check(env_id: str) -> None:
 
             gym_host.check_mujoco(name)
         case _:
-            raise unknown("kind of environment", kind, [*_INSIDE, *_OUTSIDE])
+            raise unknown("kind of environment", kind, list(KINDS))
 
 
-def make(env_id: str, *, num_envs: int, atari: AtariOptions | None = None) -> FunctionalEnv | HostEnv:
+def make(
+    env_id: str,
+    *,
+    num_envs: int,
+    atari: AtariOptions | None = None,
+    patience_seconds: float | None = None,
+) -> FunctionalEnv | HostEnv:
     """`num_envs` copies of the environment `env_id`.
 
     Args:
         env_id: `kind/name` as in the package's docstring.
         num_envs: copies stepped together.
         atari: protocol of `atari/` environments; Dopamine's where None.
+        patience_seconds: how long one of gymnasium's may not answer before the process ends; for ever where
+            None.
 
     Raises:
         UnknownEnvironmentError: for an unknown kind or name, or a missing extra.
@@ -102,7 +111,7 @@ def make(env_id: str, *, num_envs: int, atari: AtariOptions | None = None) -> Fu
         case "gym" | "mujoco":
             from envs.gym_host import make_gym
 
-            return make_gym(name, num_envs)
+            return make_gym(name, num_envs, patience_seconds=patience_seconds)
         case "grid":
             from envs import gridworld
 

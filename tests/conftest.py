@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import signal
 import warnings
 
 import hypothesis
@@ -10,8 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import envs
 from agents import training
+from envs import datasets
 from tests import commands
+from valuelearn import logs
 from valuelearn.policies import epsilon_greedy
 from valuelearn.types import Trajectory
 
@@ -23,6 +27,7 @@ jax.config.update("jax_num_cpu_devices", 2)  # For even numbers of seeds to be s
 
 # No deadline: a first call compiles. No chance: a failure on one machine is a failure on all.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("storm", deadline=None, derandomize=True, max_examples=5_000)
 hypothesis.settings.load_profile("tests")
 
 
@@ -63,6 +68,54 @@ def call(capsys):
         return "".join(capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="module")
+def compile_once(tmp_path_factory):
+    """Compiled programs are kept meanwhile: the same runs are repeated here."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture
+def train(call, monkeypatch):
+    """Train; with `stop_at` the process gets that signal once so many rows of timing are written."""
+
+    def train(run, folder, *overrides, stop_at=None, number=signal.SIGINT):
+        rows, timing = [], logs.RunFolder.timing
+
+        def then_stop(self, row):
+            timing(self, row)
+            rows.append(row)
+            if len(rows) == stop_at:
+                signal.raise_signal(number)
+
+        monkeypatch.setattr(logs.RunFolder, "timing", then_stop)
+        command = ("train", *run, "evaluation.episodes=0", *overrides, "--run", folder)
+        said = call(*command, code=0 if stop_at is None else 130)
+        monkeypatch.setattr(logs.RunFolder, "timing", timing)
+        return said
+
+    return train
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """A dataset of random play."""
+    env = envs.make("gym/Pendulum-v1", num_envs=1)
+    obs, rows = env.reset(0), []
+    for index in range(300):
+        action = np.sin([[index]]).astype(np.float32)
+        step = env.step(action)
+        one = (obs, action, step.reward, step.discount, step.last, step.last, step.next_obs)
+        rows.append([column[0] for column in one])
+        obs = step.obs
+    env.close()
+    columns = [np.stack(column) for column in zip(*rows, strict=True)]
+    columns[5][-1] = True
+    datasets.save(datasets.Dataset(*columns), tmp_path / "recorded.hdf5")
+    return tmp_path / "recorded.hdf5"
 
 
 @pytest.fixture

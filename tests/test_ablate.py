@@ -309,6 +309,7 @@ seeds: 3
     [
         ("config=null", "a config for all trials, or an axis of them, is wanted"),
         ("tasks={one: {env.id: probe/action}}", "they are named here or by env.id, not both"),
+        ("tasks={'..': {agent.gamma: 0.9}}", "a task's name is a folder's"),
     ],
 )
 def test_studies_that_do_not_say_what_is_compared(tiny, change, sentence):

@@ -2,6 +2,7 @@
 
 import gc
 import resource
+import shutil
 from typing import Any, NamedTuple
 
 import jax
@@ -52,6 +53,58 @@ def test_a_draft_left_by_a_kill_is_not_a_checkpoint(tmp_path):
     (tmp_path / "10.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
     with Checkpoints(tmp_path) as checkpoints:
         assert_same(checkpoints.restore(state(1.0)).state, state(5.0))
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone", "more"])
+def test_a_damaged_checkpoint_is_put_aside(tmp_path, damage):
+    """Whichever of its files it is."""
+    whole = tmp_path / "whole"
+    with Checkpoints(whole, keep=2) as checkpoints:
+        for step in (5, 10):
+            checkpoints.save(step, state(float(step)), {"step": step})
+    names = [path.relative_to(whole) for path in (whole / "10").rglob("*") if path.is_file()]
+    assert len(names) > 10
+    for index, name in enumerate(names):
+        if damage == "gone" and name.name == "sha256.json":
+            continue  # As after a kill before it was written: the arrays are checked all the same.
+        folder = tmp_path / str(index)
+        shutil.copytree(whole, folder)
+        data = bytearray((folder / name).read_bytes())
+        if damage == "gone":
+            (folder / name).unlink()
+        else:
+            data[len(data) // 2] ^= 4
+            changed = {"flipped": data, "cut": data[:-1], "more": data + b" {"}
+            (folder / name).write_bytes(changed[damage])
+        with Checkpoints(folder) as checkpoints:
+            found = checkpoints.restore(jax.eval_shape(lambda: state(1.0)))
+        assert_same(found.state, state(5.0))
+        assert found.notes == {"step": 5} and "10" in found.passed_over[0]
+        assert sorted(path.name for path in folder.iterdir()) == ["5", "damaged-10"]
+
+
+def test_arrays_are_checked_where_files_cannot_be(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(5, state(5.0), {})
+    (tmp_path / "5" / "sha256.json").unlink()
+    listed = next(path for path in (tmp_path / "5" / "fingerprints").iterdir() if "x" in path.read_text())
+    held = listed.read_text()
+    listed.write_text(held.replace("a", "b", 1))
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError, match="is not what was saved"):
+        checkpoints.restore(state(1.0))
+
+
+def test_notes_are_checked_where_files_cannot_be(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(5, state(5.0), {"come": 1069})
+    (tmp_path / "5" / "sha256.json").unlink()
+    (noted,) = (path for path in (tmp_path / "5" / "notes").iterdir() if "1069" in path.read_text())
+    noted.write_text(noted.read_text().replace("1069", "1068"))
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(CheckpointError, match="its notes are not what was"),
+    ):
+        checkpoints.restore(state(1.0))
 
 
 # Orbax leaves the event loop of a failed save to the garbage collector, which complains of it.

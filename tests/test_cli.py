@@ -106,10 +106,13 @@ def test_what_a_run_leaves(minatar):
         "config.yaml",
         "versions.json",
         "metrics.csv",
+        "fingerprints.csv",
         "timing.csv",
         "curve.png",
         "params",
         "tensorboard",
+        "sha256.json",
+        ".lock",
     }
     assert {path.name for path in minatar.iterdir()} == names
     cfg = config.load(ExperimentConfig, minatar / "config.yaml")

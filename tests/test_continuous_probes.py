@@ -45,7 +45,9 @@ def test_every_agent_with_critics_is_here():
 def learnt(agent, head):
     """Returns and probabilities [probe, state, side, M], and values, after training on every probe."""
     kind, settings = CONFIGS[agent]
-    config = kind(head=head, **(COMMON | settings))
+    # C51's projection takes the square of its bins.
+    options = HEAD | ({"num_bins": 31} if head == "c51" else {})
+    config = kind(head=head, **(COMMON | settings | {"head_options": options}))
     env = probes.signed(probes.number(0, 8))
     algorithm = experiment.AGENTS[agent](config, env.spec, STEPS, 4)
 

@@ -1,72 +1,100 @@
-"""The support doctor, against calculation by hand."""
+"""`valuelearn doctor`: what is there is good, what is not is said with its mending."""
 
+import re
+
+import jax
+import packaging.requirements
 import pytest
 
-from valuelearn import doctor
-from valuelearn.doctor import Support
-
-BREAKOUT = Support(-10.0, 10.0, 51, 0.99, sigma_ratio=0.75)
+from agents import doctor
+from valuelearn import devices
 
 
-def test_breakout_by_hand():
-    """Rewards of -1 to 1 at 0.99 make returns of -100 to 100.
-
-    Three sigma on each side are 4.5 of the 51 bins: 200 / 46.5 = 4.301 wide, 9.677 free, 109.68
-    rounded outwards to three digits. The advice is the same for any n-step.
-    """
-    fit = doctor.fitting(BREAKOUT, -1.0, 1.0)
-    assert (fit.v_min, fit.v_max) == (-110.0, 110.0)
-    one, three = (doctor.prescription(BREAKOUT, -1.0, 1.0, n_step) for n_step in (1, 3))
-    for text in (one, three):
-        assert text.startswith("agent.head_options.v_min=-110 agent.head_options.v_max=110\n")
-        assert "No return leaves [-100, 100]" in text
-    assert "1 + 0.99 x 100 = 100." in one
-    assert "2.97 + 0.9703 x 100 = 100." in three  # 1 + 0.99 + 0.9801, and 0.99 cubed.
-
-
-def test_cartpole_by_hand():
-    """Returns to 500 are discounted: 1 / (1 - 0.99) = 100, without three sigma for two-hot."""
-    support = Support(-10.0, 10.0, 51, 0.99)
-    fit = doctor.fitting(support, 1.0, 1.0)
-    assert (fit.v_min, fit.v_max) == (0.0, 100.0)
-    assert "left free" not in doctor.prescription(support, 1.0, 1.0, 1)
+@pytest.mark.usefixtures("compile_once")
+def test_this_machine_trains(call, monkeypatch):
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")  # Which the run in a process of its own does not heed.
+    said = call("doctor").splitlines()
+    assert not [line for line in said if line.startswith("wrong")]
+    for text in (
+        "Python 3.",
+        "jax 0.",
+        "cpu (cpu)",
+        "mujoco/ environments: mujoco",
+        "ROMs of",
+        "Atari games",
+    ):
+        assert any(line.startswith("good ") and text in line for line in said), text
+    assert said[-1].startswith("good   the quick config trains: 16384 frames in ")
 
 
-@pytest.mark.parametrize("reward", [1e-3, 0.37, 1.0, 12.0, 9999.0])
-@pytest.mark.parametrize("transform", ["identity", "symlog", "signed_hyperbolic"])
-def test_the_advice_holds_every_return(reward, transform):
-    support = Support(-1.0, 1.0, 51, 0.9, 0.75, transform)
-    fit = doctor.fitting(support, -2 * reward, reward)
-    assert fit.v_min < -20 * reward and fit.v_max > 10 * reward
-    assert fit.v_max - fit.v_min < 4 * 30 * reward
+def test_a_quick_config_that_does_not_train(call, monkeypatch, tmp_path):
+    (tmp_path / "quick.yaml").write_text("env: {id: minatar/outbreak}")
+    monkeypatch.setattr(doctor, "QUICK", tmp_path / "quick.yaml")
+    monkeypatch.setattr(doctor, "_draws", lambda *_: True)  # Tried above.
+    said = call("doctor", code=1).splitlines()
+    assert (
+        "wrong  the quick config does not train: valuelearn: " in said[-1] and "minatar/outbreak" in said[-1]
+    )
 
 
 @pytest.mark.parametrize(
-    ("support", "rewards", "sentence"),
+    ("text", "found"),
     [
-        (BREAKOUT._replace(gamma=1.0), (-1.0, 1.0), "gamma is 1.0; a number from 0 to below 1 is wanted"),
-        (BREAKOUT, (1.0, -1.0), "the rewards are 1 to -1; a range with a reward is wanted"),
-        (BREAKOUT, (0.0, 0.0), "the rewards are 0 to 0"),
-        (BREAKOUT._replace(num_bins=4), (0.0, 1.0), "num_bins is 4; more than 4.5 are wanted"),
+        ("numpy >= 99", "numpy is 2.*; >=99 is wanted"),
+        ("no-such-package >= 1", "no-such-package is not installed"),
     ],
 )
-def test_what_has_no_answer(support, rewards, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        doctor.fitting(support, *rewards)
+def test_packages_that_are_not_as_wanted(monkeypatch, text, found):
+    monkeypatch.setattr(doctor, "_requirements", lambda: [packaging.requirements.Requirement(text)])
+    wrong, _ = doctor._packages()
+    assert wrong.verdict == "wrong" and re.fullmatch(found, wrong.text)
+    assert wrong.mend.startswith("pip install '")
 
 
-def test_the_warning():
-    assert doctor.diagnosis(BREAKOUT, {}, 0.0, 1.0) is None
-    assert doctor.diagnosis(BREAKOUT, {"clipped_below": 0.0, "clipped_above": 0.0099}, 0.0, 1.0) is None
-    found = doctor.diagnosis(BREAKOUT, {"clipped_below": 0.0, "clipped_above": 0.25}, 0.0, 1.0)
-    # Returns of 0 to 100; 100 / 46.5 = 2.15 wide, 4.84 free on each side.
-    assert found == (
-        "25.0% of the target mass is lost above agent.head_options.v_max = 10; with rewards from 0 to 1, "
-        "v_min=-4.84 and v_max=105 would hold every return"
+def test_settings_that_go_badly_with_training(monkeypatch):
+    assert not list(doctor._settings())
+    monkeypatch.setenv("JAX_DISABLE_JIT", "1")
+    (mark,) = doctor._settings()
+    assert (
+        mark.verdict == "lacks"
+        and "nothing is compiled" in mark.text
+        and mark.mend == "unset JAX_DISABLE_JIT"
     )
-    for support in (BREAKOUT._replace(gamma=1.0), BREAKOUT._replace(of_returns=False)):
-        found = doctor.diagnosis(support, {"clipped_below": 0.0, "clipped_above": 0.25}, 0.0, 1.0)
-        assert found.endswith("rewards alone do not bound what is learnt here: widen it")
-    below = doctor.diagnosis(BREAKOUT, {"clipped_below": 0.02, "clipped_above": 0.01}, 0.0, 0.0)
-    lost = "2.0% of the target mass is lost below agent.head_options.v_min = -10"
-    assert below == f"{lost}, though no reward has been seen yet"
+
+
+def test_a_cache_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        for folder, verdict, text in (
+            (None, "lacks", "are not kept"),
+            (tmp_path / "file" / "cache", "lacks", "cannot be kept in"),
+            (tmp_path / "cache", "good", "0.00 GiB so far"),
+        ):
+            jax.config.update("jax_compilation_cache_dir", folder and str(folder))
+            (mark,) = doctor._cache()
+            assert mark.verdict == verdict and text in mark.text
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_drawing_that_fails(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "nothing")
+    monkeypatch.setattr(doctor, "_draws", lambda name, renderer: renderer == "osmesa")
+    robots, classic = doctor._rendering()
+    assert robots.verdict == classic.verdict == "lacks"
+    assert "(MUJOCO_GL nothing)" in robots.text and robots.mend == "export MUJOCO_GL=osmesa"
+    assert not doctor._draws("NoSuch-v0", None)
+
+
+def test_memory_within_a_container(monkeypatch, tmp_path):
+    """Of 10 GiB 9 are held, 2 of them files that can be let go of. (Files as a container has them.)"""
+    whole = devices.free_host_bytes()
+    gib = 2**30
+    monkeypatch.setattr(devices, "_CGROUP", tmp_path)
+    (tmp_path / "memory.current").write_text(f"{9 * gib}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {2 * gib}\nactive_file 7\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert devices.free_host_bytes() == pytest.approx(whole, rel=0.2)
+    (tmp_path / "memory.max").write_text(f"{10 * gib}\n")
+    assert devices.free_host_bytes() == 3 * gib

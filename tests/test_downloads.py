@@ -13,7 +13,7 @@ import pytest
 
 from envs.datasets import DatasetError, download
 from envs.datasets.download import Source, fetch
-from tests.test_datasets import call
+from tests.commands import call
 
 DATA = np.random.default_rng(0).integers(0, 256, 3_000_000, np.uint8).tobytes()
 HASH = hashlib.sha256(DATA).hexdigest()

@@ -312,7 +312,7 @@ def test_each_seed_has_priorities_of_its_own(quick_compilation, logged):
         init=lambda key, obs: LearnerState({}, {}, {}, key, jnp.int32(0)),
         act=None,
         # A priority of 1 for odd actions, else of 0: those are drawn once at most.
-        update=lambda state, sample: (
+        update=lambda state, sample, agree: (
             state._replace(updates=state.updates + 1),
             {"even": (sample.transition.action % 2 == 0).mean()},
             (sample.transition.action % 2).astype(jnp.float32),

@@ -1,5 +1,7 @@
 """Every kind of environment gives the transitions that happened, whatever its autoreset convention."""
 
+import subprocess
+import sys
 import typing
 
 import gymnasium
@@ -12,6 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import envs
 from envs.gym_host import GymEnv
+from envs.watch import EnvironmentFailedError
 from valuelearn import replay
 from valuelearn.types import EnvSpec, Trajectory
 
@@ -316,3 +319,87 @@ def test_observations_in_parts_are_laid_side_by_side():
         env.close()
     finally:
         del gymnasium.registry["Parts-v0"]
+
+
+class Fails(Counter):
+    """Fails at its fifth step, in some way."""
+
+    def __init__(self, fail):
+        super().__init__(0)
+        self.fail, self.steps = fail, 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 5:
+            self.fail()
+        return super().step(action)
+
+
+@pytest.mark.parametrize(
+    ("fail", "said"),
+    [(lambda: 1 / 0, "ZeroDivisionError: division by zero"), (sys.exit, "SystemExit")],
+    ids=["raises", "exits"],
+)
+def test_what_an_environment_raises_is_told_with_its_place(fail, said):
+    env = GymEnv(SyncVectorEnv([lambda: Fails(fail)] * 2), "Mine-v0")
+    env.reset(0)
+    for _ in range(4):
+        env.step(np.zeros(2, np.int32))
+    with pytest.raises(EnvironmentFailedError, match=rf"Mine-v0: step raised {said} \(.*, line \d+\)"):
+        env.step(np.zeros(2, np.int32))
+
+
+def test_an_environment_that_never_answers_ends_the_process():
+    code = (
+        "import time, numpy as np\n"
+        "from gymnasium.vector import SyncVectorEnv\n"
+        "from envs.gym_host import GymEnv\n"
+        "from tests.test_envs import Fails\n"
+        "env = GymEnv(SyncVectorEnv([lambda: Fails(lambda: time.sleep(1000))]), 'Mine-v0', 0.4)\n"
+        "env.reset(0)\n"
+        "time.sleep(1.5)\n"  # Nobody waits for it meanwhile.
+        "for _ in range(5):\n"
+        "    env.step(np.zeros(1, np.int32))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith(
+        "valuelearn: Mine-v0: step has not answered for 0.4 seconds (env.patience_seconds)"
+    )
+
+
+MODULE = """
+import gymnasium
+from tests.test_envs import Counter
+
+class Bare(Counter):
+    def __init__(self):
+        super().__init__(0)
+
+gymnasium.register("Bare-v0", Bare)
+"""
+
+
+def test_an_environment_of_a_module_of_ones_own(tmp_path, monkeypatch):
+    """It takes no render mode."""
+    (tmp_path / "mine_for_test.py").write_text(MODULE)
+    (tmp_path / "broken_for_test.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    env = envs.make("gym/mine_for_test:Bare-v0", num_envs=2)
+    env.reset(0)
+    with pytest.raises(envs.UnknownEnvironmentError, match="it has no render mode rgb_array"):
+        env.render()
+    for name, said in (
+        ("mine_for_test:Bear-v0", "no gymnasium environment 'Bear-v0'; did you mean 'Bare-v0'"),
+        ("no_such:Bare-v0", "'no_such' cannot be imported .ModuleNotFoundError"),
+        ("broken_for_test:Bare-v0", "'broken_for_test' cannot be imported .ZeroDivisionError"),
+    ):
+        with pytest.raises(envs.UnknownEnvironmentError, match=said):
+            envs.check(f"gym/{name}")
+
+
+def test_atari_games_for_two_are_refused():
+    with pytest.raises(envs.UnknownEnvironmentError, match="combat is a game for two"):
+        envs.check("atari/combat")

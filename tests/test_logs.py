@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import imageio.v3 as imageio
 import numpy as np
@@ -52,7 +53,7 @@ def test_metrics_survive_a_round_trip(run):
     assert np.isnan(found["grad_norm"]).all()
     text = (folder / "metrics.csv").read_text()
     assert "nan" not in text
-    assert list(csv.reader(text.splitlines()))[1] == ["0", "10.0", "3.0", "2.0", repr(1 / 3), *[""] * 8]
+    assert list(csv.reader(text.splitlines()))[1] == ["0", "10.0", "3.0", "2.0", repr(1 / 3), *[""] * 9]
     (sitting,) = json.loads((folder / "versions.json").read_text())
     assert sitting.keys() > {"from", "command", "jax", "git", "device"}
     assert (folder / "config.yaml").read_text() == "train: {}\n"
@@ -142,19 +143,50 @@ def test_a_table_goes_on_from_where_the_run_was_saved(run):
     path = run(row(0, 10.0), row(0, 20.0))
     first = RunFolder(path, ["first"])
     first.metrics(row(0, 10.0))
-    sizes = first.sizes()
+    written = first.written()
     first.metrics(row(0, 20.0))
     first.metrics(row(0, 30.0))
     first.close()
-    second = RunFolder(path, ["second"], Offsets(*sizes, come=10))
+    second = RunFolder(path, ["second"], Offsets(written, come=10))
     second.metrics(row(0, 20.0, loss=9.0))
     second.close()
     found = read_metrics(path)
     assert found["env_frames"].tolist() == [10.0, 20.0] and found["loss"].tolist() == [0.1, 9.0]
     sittings = json.loads((path / "versions.json").read_text())
     assert [(s["command"], s["from"]) for s in sittings] == [(["first"], 0), (["second"], 10)]
-    with pytest.raises(RunFolderError, match=r"metrics.csv: it has \d+ bytes, and had 10000"):
-        RunFolder(path, [], Offsets(10_000, 0, come=10))
+    for kept, match in (
+        (logs.Written(10_000, ""), r"metrics.csv: it has \d+ bytes, and had 10000"),
+        (logs.Written(90, "0"), "metrics.csv: it is damaged: its first 90 bytes are not as written"),
+    ):
+        with pytest.raises(RunFolderError, match=match):
+            RunFolder(path, [], Offsets({"metrics": kept}, come=10))
+
+
+def test_a_finished_run_is_sealed(run):
+    path = run(row(0, 10.0), row(0, 20.0))
+    logs.seal(path)
+    assert read_metrics(path)["env_frames"].tolist() == [10.0, 20.0]
+    data = (path / "metrics.csv").read_bytes()
+    (path / "metrics.csv").write_bytes(data.replace(b"20", b"21"))
+    with pytest.raises(
+        RunFolderError, match=r"metrics.csv: it is not as the run wrote it.*without sha256.json"
+    ):
+        read_metrics(path)
+    (path / "sha256.json").write_text("[1]")
+    with pytest.raises(RunFolderError, match=r"sha256.json: this is not the list"):
+        read_metrics(path)
+    RunFolder(path, [], Offsets()).close()  # A run that goes on is not finished.
+    assert not (path / "sha256.json").exists()
+
+
+def test_one_process_at_a_time_writes_to_a_folder(tmp_path):
+    with (
+        logs.held(tmp_path),
+        pytest.raises(RunFolderError, match=rf"another process writes to it \(process {os.getpid()} on "),
+    ):
+        logs.held(tmp_path).__enter__()
+    with logs.held(tmp_path):
+        pass
 
 
 def test_no_git_is_no_reason_to_fail(monkeypatch):

@@ -15,6 +15,8 @@ from valuelearn import loop
 from valuelearn.loop import Schedule
 from valuelearn.types import EnvSpec, FunctionalEnv, Timestep
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 LENGTHS = np.array(
     [3, 5, 7]
 )  # Of the copies' episodes. A copy with episodes of length L gets L rewards of L.
@@ -187,10 +189,10 @@ def test_a_host_environment_is_stepped_during_the_updates():
         times.append(time.perf_counter())
         return step(action)
 
-    def slow(learner, sample):
+    def slow(learner, sample, agree):
         square = jnp.full((64, 64), 1 / 64) + learner.updates  # Some 0.2 s.
         wasted = jax.lax.fori_loop(0, 10_000, lambda _, x: jnp.sin(x @ square), square)
-        learner, metrics, priority = built.agent.update(learner, sample)
+        learner, metrics, priority = built.agent.update(learner, sample, agree)
         return learner, metrics | {"wasted": wasted.sum()}, priority
 
     env.step = timed_step

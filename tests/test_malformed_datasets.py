@@ -17,7 +17,8 @@ import pytest
 
 from envs import datasets
 from envs.datasets import DatasetError, arrays
-from tests.test_datasets import call, made, ogbench_arrays
+from tests.commands import call
+from tests.recordings import ogbench_arrays, sound
 from valuelearn.types import EnvSpec
 
 TRILLION = 10**12
@@ -25,14 +26,7 @@ TRILLION = 10**12
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
-    """A sound file of 300 rows in each format, to be copied and spoilt."""
-    folder = tmp_path_factory.mktemp("good")
-    dataset = made([(100, False), (150, True), (50, False)], finished=False)
-    datasets.save(dataset, folder / "d4rl.hdf5", "d4rl")
-    datasets.save(dataset, folder / "own.hdf5")
-    datasets.save(dataset, folder / "minari-v0", "minari")
-    np.savez_compressed(folder / "ogbench.npz", **ogbench_arrays())
-    return folder
+    return sound(tmp_path_factory.mktemp("good"))
 
 
 def refused(path, pattern, capsys, *options):

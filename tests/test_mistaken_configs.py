@@ -260,6 +260,10 @@ ARGUMENTS = {
         ["train", DQN, "agent.network.hidden=[10_000_000, 1000]"],
         "agent.network.hidden is [10000000, 1000]; the run would need",
     ),
+    "bins": (
+        ["train", DQN, "agent.head_options.num_bins=1_000_000_000"],
+        "agent.head_options.num_bins is 1000000000; at most 100000 is wanted",
+    ),
     "no_frames": (
         ["train", ATARI, "env.num_envs=1", "train.env_frames=3"],
         "train.env_frames is 3; one step of atari/breakout takes 4 frames",

@@ -112,7 +112,10 @@ def test_the_conservative_term_by_hand(calibrated):
 def test_among_rollouts_only_recorded_actions_are_raised():
     """COMBO: soft maxima are of all states, the values held against them of recorded transitions alone."""
     sample, config = batch(), conservative.ConservativeConfig(weight=1.0, samples=3)
-    policy = lambda obs, key: (jnp.full((len(obs), 1), 0.25), jnp.zeros(len(obs)))  # noqa: E731
+
+    def policy(obs, key):
+        return jnp.full((len(obs), 1), 0.25), jnp.zeros(len(obs))
+
     critics, key = constant_critics(lambda action: 5.0 * action[:, 0]), jax.random.key(3)
     ages = jnp.array([65535, 0, 65535, 3, 1, 0], jnp.uint16)
     among = sample._replace(transition=sample.transition._replace(age=ages))
@@ -132,7 +135,10 @@ def test_disagreement_by_hand():
     ages = jnp.array([65535, 0, 65535, 3, 1, 0], jnp.uint16)
     transition = batch().transition._replace(age=ages, imagined=jnp.asarray(imagined))
     critics = constant_critics(lambda action: action[:, 0])
-    policy = lambda obs, key: (2.0 * obs[:, :1] - obs[:, 1:], None)  # noqa: E731
+
+    def policy(obs, key):
+        return 2.0 * obs[:, :1] - obs[:, 1:], None
+
     found = disagreement(critics, None, transition, policy, jax.random.key(0))
     values = 2.0 * imagined[..., 0] - imagined[..., 1]
     np.testing.assert_allclose(

@@ -63,6 +63,11 @@ def test_a_model_of_the_plane_is_moved_towards_the_truth(tmp_path, play_function
         paid = edge_of_reach.reward(played.obs[0])
         off = np.concatenate([played.step.next_obs[0] - moved, (played.step.reward[0] - paid)[:, None]], 1)
         found.append(off)
+    said = ravl.predictor(options, fitted := models.load(folder))
+    obs, action = played.obs[0], played.action[0]
+    exact = said(fitted.model, obs, action, jax.random.key(0))
+    np.testing.assert_allclose(exact.next_obs, np.broadcast_to(obs + action, exact.next_obs.shape), atol=1e-6)
+    assert not np.asarray(exact.deviation).any()
     assert np.abs(found[0]).min(0).max() > 1e-5 and (found[0][:, 2] < 0).mean() > 0.9
     np.testing.assert_allclose(found[1], found[0] / 2, atol=1e-5)
     np.testing.assert_allclose(found[2], 0, atol=1e-6)

@@ -227,7 +227,8 @@ def test_without_a_simulator_no_state_is_recorded(pendulum):
 
 def files(out):
     """What a folder of datasets holds: the bytes of each file, and the names of what the run left."""
-    found = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    held = [path for path in out.iterdir() if path.is_file() and path.name != ".lock"]  # Who wrote last.
+    found = {path.name: path.read_bytes() for path in held}
     left = {f"run/{path.name}" for path in (out / "run").iterdir()}
     return found | dict.fromkeys(left | {path.name for path in (out / "run" / "policies").iterdir()})
 

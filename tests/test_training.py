@@ -6,15 +6,14 @@ import shutil
 import signal
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
-import envs
 from benchmarks.kill import differences
 from envs import datasets
 from valuelearn import logs
 
+pytestmark = pytest.mark.usefixtures("quick_compilation", "compile_once")
 CONFIGS = Path(__file__).parent.parent / "agents" / "configs"
 COMPILED = (
     CONFIGS / "minatar" / "pqn_hl_gauss.yaml",
@@ -67,54 +66,6 @@ LOGGED = (
     "train.seeds=2",
 )
 HOST_STOCK = (CONFIGS / "grid" / "stock_dqn_cliff.yaml", "env={id: gym/CartPole-v1, num_envs: 2}", *_STOCK)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    """Compiled programs are kept meanwhile: the same runs are repeated here."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-
-
-@pytest.fixture
-def train(call, monkeypatch):
-    """Train; with `stop_at` the process gets that signal once so many rows of timing are written."""
-
-    def train(run, folder, *overrides, stop_at=None, number=signal.SIGINT):
-        rows, timing = [], logs.RunFolder.timing
-
-        def then_stop(self, row):
-            timing(self, row)
-            rows.append(row)
-            if len(rows) == stop_at:
-                signal.raise_signal(number)
-
-        monkeypatch.setattr(logs.RunFolder, "timing", then_stop)
-        command = ("train", *run, "evaluation.episodes=0", *overrides, "--run", folder)
-        said = call(*command, code=0 if stop_at is None else 130)
-        monkeypatch.setattr(logs.RunFolder, "timing", timing)
-        return said
-
-    return train
-
-
-@pytest.fixture
-def recorded(tmp_path):
-    """A dataset of random play."""
-    env = envs.make("gym/Pendulum-v1", num_envs=1)
-    obs, rows = env.reset(0), []
-    for index in range(300):
-        action = np.sin([[index]]).astype(np.float32)
-        step = env.step(action)
-        one = (obs, action, step.reward, step.discount, step.last, step.last, step.next_obs)
-        rows.append([column[0] for column in one])
-        obs = step.obs
-    env.close()
-    columns = [np.stack(column) for column in zip(*rows, strict=True)]
-    columns[5][-1] = True
-    datasets.save(datasets.Dataset(*columns), tmp_path / "recorded.hdf5")
-    return tmp_path / "recorded.hdf5"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

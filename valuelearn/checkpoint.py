@@ -1,5 +1,7 @@
 """Parameters and whole runs on disk, through Orbax: written whole or not at all, and never pickled."""
 
+import hashlib
+import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -9,15 +11,26 @@ from typing import Any, NamedTuple, Self
 import jax
 import orbax.checkpoint as ocp
 
+from valuelearn import fingerprint
 from valuelearn.errors import UserError
 from valuelearn.types import Params
 
-# Orbax logs with a traceback what it raises as well.
-logging.getLogger("absl").addFilter(lambda record: "_SignalingThread" not in record.getMessage())
+# Orbax logs with a traceback what it raises as well, and damage that is told in a sentence here.
+_TOLD = ("_SignalingThread", "Metadata file")
+logging.getLogger("absl").addFilter(lambda record: not any(text in record.getMessage() for text in _TOLD))
+
+
+_DIGESTS = "sha256.json"
+_NOTES = "(notes)"  # Their digest, beside the fingerprints of arrays.
+_ROOM_BESIDE = 500_000  # Bytes of a checkpoint beside its arrays, in many small files.
 
 
 class CheckpointError(UserError):
     """A folder that holds no parameters, or no state, of the wanted shape."""
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint that is not what was written."""
 
 
 class Saved(NamedTuple):
@@ -25,12 +38,41 @@ class Saved(NamedTuple):
 
     state: Any
     notes: dict[str, Any]
+    passed_over: tuple[str, ...] = ()  # What is wrong with newer ones, a sentence each.
 
 
 def save_params(folder: Path, params: Params) -> None:
-    """Write parameters to `folder`, replacing what it held."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.absolute(), params, force=True)
+    """Write parameters to `folder`, replacing what it held.
+
+    Raises:
+        CheckpointError: where the disk does not take them.
+    """
+    try:
+        _check_room(folder.parent, params)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder.absolute(), params, force=True)
+    except (OSError, ValueError) as error:
+        _remove_drafts(folder.parent, folder.name)
+        raise CheckpointError(f"{folder}: parameters cannot be saved ({_reason(error)})") from error
+
+
+def _check_room(folder: Path, tree: Any) -> None:
+    """Raise OSError where a disk has no room for a tree; Orbax, out of room half-way, may never come back."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = sum(x.nbytes for x in jax.tree.leaves(tree)) + _ROOM_BESIDE
+    if (free := shutil.disk_usage(folder).free) < wanted:
+        raise OSError(f"{wanted / 1e6:.1f} MB are wanted on the disk and {free / 1e6:.1f} are free")
+
+
+def _remove_drafts(folder: Path, name: str) -> None:
+    """What a save that failed has left; what it takes of a full disk is of no use."""
+    for draft in folder.glob(f"{name}.*tmp*"):
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    """What the disk said, without the places in Orbax that it came through."""
+    return str(error).strip().rpartition(": ")[2].partition(" [")[0]
 
 
 def restore_params(folder: Path, like: Params) -> Params:
@@ -41,14 +83,31 @@ def restore_params(folder: Path, like: Params) -> Params:
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: there are no saved parameters")
-    # Where to put them is said, as they may have been saved from more devices than there are here.
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(folder.absolute(), template)
+            return checkpointer.restore(folder.absolute(), _here(like))
     except (ValueError, KeyError, OSError) as error:
         raise CheckpointError(f"{folder}: these are not the parameters of the config beside them") from error
+
+
+def _here(like: Any) -> Any:
+    """What to restore and where, as it may have been saved from more devices than there are here."""
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
+
+
+def params_fingerprints(folder: Path) -> dict[str, str]:
+    """The fingerprints of saved parameters, whatever they are, by name.
+
+    Raises:
+        CheckpointError: where the folder holds something else.
+    """
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            like = checkpointer.metadata(folder.absolute()).item_metadata.tree
+            return fingerprint.texts(checkpointer.restore(folder.absolute(), _here(like)))
+    except Exception as error:  # Orbax raises whatever its many parts raise.
+        raise CheckpointError(f"{folder}: these are not saved parameters") from error
 
 
 def _is_key(x: Any) -> bool:
@@ -69,6 +128,39 @@ def _layout(state: Any) -> dict[str, str]:
     """The name, shape and type of every leaf."""
     leaves = jax.tree.leaves_with_path(state)
     return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves}
+
+
+def _digests(place: Path) -> dict[str, str]:
+    """The SHA-256 of every file of a checkpoint but their list."""
+    found = {}
+    for path in sorted(place.rglob("*")):
+        if path.is_file() and path.name != _DIGESTS:
+            with path.open("rb") as file:
+                found[path.relative_to(place).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _digest_of(notes: Mapping[str, Any]) -> str:
+    """The SHA-256 of notes as JSON."""
+    return hashlib.sha256(json.dumps(notes, sort_keys=True).encode()).hexdigest()
+
+
+def _check_files(place: Path) -> None:
+    """Refuse a checkpoint whose files are not those that were written.
+
+    Where its process was killed before it had listed them, arrays and notes are checked once they are read.
+    """
+    listed = place / _DIGESTS
+    if not listed.exists():
+        return
+    try:
+        wanted, found = dict(json.loads(listed.read_text())), _digests(place)
+    except (OSError, TypeError, ValueError) as error:
+        raise DamagedError(f"{listed}: this is not the list of files that was written ({error})") from None
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            change = "is not as it was written" if name in found else "is gone"
+            raise DamagedError(f"{place}: this checkpoint is damaged: {name} {change}")
 
 
 class Checkpoints:
@@ -97,28 +189,67 @@ class Checkpoints:
             state=ocp.args.StandardSave(_plain(state)),
             notes=ocp.args.JsonSave(dict(notes)),
             layout=ocp.args.JsonSave(_layout(state)),
+            fingerprints=ocp.args.JsonSave(fingerprint.texts(state) | {_NOTES: _digest_of(notes)}),
         )
+        place = self._folder / str(step)
         try:
+            _check_room(self._folder, _plain(state))
             self._manager.save(step, args=parts)
+            draft = self._folder / f".{step}.{_DIGESTS}"  # Half a list would speak against a good checkpoint.
+            draft.write_text(json.dumps(_digests(place), indent=1))
+            draft.replace(place / _DIGESTS)
         except (OSError, ValueError) as error:
-            for draft in self._folder.glob(f"{step}.*tmp*"):
-                shutil.rmtree(draft, ignore_errors=True)  # What it takes of a full disk is of no use.
-            reason = str(error).rpartition(": ")[2]
-            raise CheckpointError(f"{self._folder}: step {step} cannot be saved ({reason})") from error
+            _remove_drafts(self._folder, str(step))
+            raise CheckpointError(
+                f"{self._folder}: step {step} cannot be saved ({_reason(error)})"
+            ) from error
 
     def restore(self, like: Any) -> Saved | None:
-        """The newest checkpoint, with the tree, shapes and types of `like`; None where there is none.
+        """The newest checkpoint that is whole, with the tree, shapes and types of `like`; None without any.
+
+        Those that are damaged are put aside, as `damaged-STEP`.
 
         Raises:
-            CheckpointError: where it holds something else.
+            CheckpointError: where it holds something else, or all are damaged.
         """
-        step = self._manager.latest_step()
-        if step is None:
-            return None
+        passed_over: list[str] = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                saved = self._restored(step, like)
+            except DamagedError as error:
+                passed_over.append(str(error))
+                place = self._folder / str(step)
+                place.rename(place.with_name(f"damaged-{step}"))
+                continue
+            self._manager.reload()
+            return saved._replace(passed_over=tuple(passed_over))
+        if passed_over:
+            raise CheckpointError(f"{passed_over[0]}; there is no other that is whole")
+        return None
+
+    def fingerprints(self) -> dict[int, dict[str, str]]:
+        """The fingerprints of each checkpoint's arrays by name, of every step that there is.
+
+        Raises:
+            CheckpointError: where one is damaged.
+        """
+        found = {}
+        for step in self._manager.all_steps():
+            _check_files(self._folder / str(step))
+            parts = ocp.args.Composite(fingerprints=ocp.args.JsonRestore())
+            found[step] = self._manager.restore(step, args=parts).fingerprints
+            found[step].pop(_NOTES, None)
+        return found
+
+    def _restored(self, step: int, like: Any) -> Saved:
         place = self._folder / str(step)
-        json, template = ocp.args.JsonRestore(), jax.eval_shape(_plain, like)
+        _check_files(place)
+        texts, template = ocp.args.JsonRestore(), jax.eval_shape(_plain, like)
+        notes = ocp.args.Composite(notes=texts, layout=texts, fingerprints=texts)
         try:
-            found = self._manager.restore(step, args=ocp.args.Composite(notes=json, layout=json))
+            found = self._manager.restore(step, args=notes)
+            if found.fingerprints.pop(_NOTES, None) != _digest_of(found.notes):
+                raise DamagedError(f"{place}: this checkpoint is damaged: its notes are not what was saved")
             for name, wanted in _layout(like).items():
                 if (held := found.layout.get(name, "nothing")) != wanted:
                     raise CheckpointError(
@@ -126,11 +257,17 @@ class Checkpoints:
                     )
             parts = ocp.args.Composite(state=ocp.args.StandardRestore(template))
             state = self._manager.restore(step, args=parts).state
-        except (KeyError, OSError) as error:
-            raise CheckpointError(f"{place}: this is not a whole checkpoint ({error})") from error
+        except CheckpointError:
+            raise
+        except Exception as error:  # Orbax raises whatever its many parts raise.
+            reason = " ".join(str(error).split())[:200]
+            raise DamagedError(f"{place}: this is not a whole checkpoint ({reason})") from error
         keyed = jax.tree.map(
             lambda x, as_wanted: jax.random.wrap_key_data(x) if _is_key(as_wanted) else x, state, like
         )
+        for name, held in fingerprint.texts(keyed).items():
+            if held != found.fingerprints.get(name):
+                raise DamagedError(f"{place}: this checkpoint is damaged: {name} is not what was saved")
         return Saved(keyed, found.notes)
 
     def __enter__(self) -> Self:

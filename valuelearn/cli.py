@@ -1,5 +1,5 @@
-"""The front door: `valuelearn train | resume | evaluate | plot | reproduce | ablate | report | solve |
-model | support | dataset`.
+"""The front door: `valuelearn train | resume | replay-update | verify | evaluate | plot | reproduce |
+ablate | report | solve | model | reach | support | doctor | check-env | dataset`.
 
 Everything heavy is imported inside the commands, so that `--help` answers at once.
 """
@@ -74,6 +74,30 @@ def resume(run: Annotated[Path, typer.Argument(help="A folder that `train` left 
     with placing(run / "config.yaml"):
         training.resume(run, sys.argv, typer.echo)
     typer.echo(f"wrote {run}")
+
+
+@app.command("replay-update")
+def replay_update(
+    run: Annotated[Path, typer.Argument(help="A folder whose run stopped at a number that was not finite.")],
+) -> None:
+    """Make the update that a run stopped at once more; say where NaN or an infinity first arises."""
+    from agents import flight
+    from valuelearn.config import placing
+
+    with placing(run / "config.yaml"):
+        flight.replay_update(run, typer.echo)
+
+
+@app.command()
+def verify(
+    first: Annotated[Path, typer.Argument(metavar="RUN_A", help="A folder that `train` wrote.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another.")],
+) -> None:
+    """Say whether two runs are the same in every bit, or from which step on they differ, and in what."""
+    from agents import verification
+
+    if not verification.verify(first, second, typer.echo):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -281,17 +305,41 @@ def support(
     sigma_ratio: Annotated[float, typer.Option(min=0, help="Smoothing of hl_gauss, in bin widths.")] = 0.75,
 ) -> None:
     """Recommend the support of a value head, with the reason."""
-    from valuelearn import doctor, heads
+    from valuelearn import heads, support_doctor
     from valuelearn.errors import UserError, did_you_mean
 
     if head not in heads.WITH_SUPPORT:
         known = f"a head with a support is one of {', '.join(heads.WITH_SUPPORT)}"
         raise UserError(f"--head {head}: {did_you_mean(head, heads.WITH_SUPPORT) or known}")
-    wanted = doctor.Support(0.0, 0.0, num_bins, gamma, sigma_ratio if head == "hl_gauss" else 0.0)
+    wanted = support_doctor.Support(0.0, 0.0, num_bins, gamma, sigma_ratio if head == "hl_gauss" else 0.0)
     try:
-        typer.echo(doctor.prescription(wanted, *reward_range, n_step))
+        typer.echo(support_doctor.prescription(wanted, *reward_range, n_step))
     except ValueError as error:
         raise UserError(f"support: {error}") from None
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has and lacks for training; exit code 1 where the quick config does not run."""
+    from agents import doctor
+
+    if not doctor.examine(typer.echo):
+        raise typer.Exit(1)
+
+
+@app.command("check-env")
+def check_env(
+    env_id: Annotated[
+        str, typer.Argument(metavar="ID", help="Such as minatar/breakout, CartPole-v1 or my_package:Mine-v0.")
+    ],
+    steps: Annotated[int, typer.Option(min=8, help="Steps that each part is played.")] = 6000,
+    seed: Annotated[int, typer.Option(min=0, help="Of random actions, and of all else.")] = 0,
+) -> None:
+    """Play an environment and say which guarantees it gives; exit code 1 where one does not hold."""
+    from envs import contract
+
+    if not contract.check(env_id, seed, steps, typer.echo):
+        raise typer.Exit(1)
 
 
 @dataset.command("info")
@@ -372,6 +420,17 @@ def _keep_compiled_programs() -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
 
 
+def _lacking(error: Exception) -> str | None:
+    """A sentence on what the machine lacks, memory or a disk that can be written; None for other errors."""
+    of_device = type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error)
+    if isinstance(error, MemoryError) or of_device:
+        less = "smaller batches, networks and replays, or fewer copies and seeds, take less"
+        return f"out of memory ({str(error).splitlines()[0]}); {less}"
+    if isinstance(error, OSError) and error.strerror is not None:
+        return f"{error.filename or 'the disk'}: {error.strerror}"
+    return None
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2, an interruption 130."""
     from valuelearn.errors import Interrupted, UserError
@@ -385,3 +444,8 @@ def main() -> None:
     except Interrupted as interrupted:
         typer.echo(f"valuelearn: {interrupted}", err=True)
         raise SystemExit(130) from None
+    except Exception as error:
+        if (sentence := _lacking(error)) is None:
+            raise
+        typer.echo(f"valuelearn: {sentence}", err=True)
+        raise SystemExit(2) from None

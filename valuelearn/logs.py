@@ -1,26 +1,34 @@
 """What a run leaves behind.
 
 A run folder holds `config.yaml` (every value written out), `versions.json`, `metrics.csv` (what
-the seed determines), `timing.csv` (what the machine determines), TensorBoard events, `curve.png` and
-the final parameters; until it is finished, checkpoints. Tables are flushed at every row.
+the seed determines), `fingerprints.csv` (of every array of the run's state, at every row of metrics),
+`timing.csv` (what the machine determines), TensorBoard events, `curve.png`, the final parameters and the
+`sha256.json` of the tables; until it is finished, checkpoints. Tables are flushed at every row.
 """
 
+import contextlib
 import csv
+import fcntl
+import hashlib
 import importlib.metadata
 import io
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple
 
 import imageio.v2 as imageio
 import jax
 import numpy as np
-import tensorboardX
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
+from valuelearn import determinism
 from valuelearn.errors import UserError
 
 METRICS = (
@@ -47,6 +55,10 @@ TIMING = (
     "updates_per_second",
     "compile_seconds",
 )
+LOCK = ".lock"  # Who writes to a folder holds it.
+_LOCK_TRIES = 20
+_SEAL = "sha256.json"
+_SEALED = ("metrics.csv", "timing.csv", "fingerprints.csv", "versions.json")
 _PACKAGES = (
     "valuelearn",
     "jax",
@@ -77,7 +89,7 @@ def versions() -> dict[str, str]:
     found["python"] = platform.python_version()
     found["device"] = jax.devices()[0].device_kind
     found["backend"] = jax.default_backend()
-    return found
+    return found | determinism.settings()
 
 
 def _git_revision() -> str:
@@ -97,9 +109,9 @@ def check_new_folder(path: Path) -> None:
         RunFolderError: where it is in use, or its parent cannot be written.
     """
     try:
-        # A draft of the config is all that a process leaves that was killed while it made the folder.
-        draft = _draft(path / "config.yaml")
-        if path.exists() and (not path.is_dir() or any(other != draft for other in path.iterdir())):
+        # All that a process leaves that was killed while it made the folder.
+        left = (path / LOCK, _draft(path / "config.yaml"))
+        if path.exists() and (not path.is_dir() or any(other not in left for other in path.iterdir())):
             raise RunFolderError(f"{path}: exists already; name another folder with --run")
         nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     except OSError as error:
@@ -123,25 +135,46 @@ def _check_folder(path: Path, folder: Path) -> None:
         raise RunFolderError(f"{path}: {folder} is not a folder that can be written")
 
 
+class Written(NamedTuple):
+    """What is on the disk of a file that grows."""
+
+    size: int  # Bytes.
+    sha256: str
+
+
 class _Table:
-    """A CSV file with fixed columns, flushed at every row; `size` is what to keep of an earlier one."""
+    """A CSV file with fixed columns, flushed at every row; `kept` is what to go on from of an earlier one."""
 
-    def __init__(self, path: Path, columns: tuple[str, ...], size: int | None = None) -> None:
-        if size is not None and (now := path.stat().st_size) < size:
-            raise RunFolderError(f"{path}: it has {now} bytes, and had {size} when the run was saved")
-        self._file: TextIO = path.open("w" if size is None else "r+", newline="")
-        self._writer = csv.DictWriter(self._file, columns)
-        if size is None:
+    def __init__(self, path: Path, columns: tuple[str, ...], kept: Written | None = None) -> None:
+        data = b"" if kept is None else path.read_bytes()
+        if kept is not None:
+            if len(data) < kept.size:
+                had = f"it has {len(data)} bytes, and had {kept.size} when the run was saved"
+                raise RunFolderError(f"{path}: {had}")
+            data = data[: kept.size]
+            if hashlib.sha256(data).hexdigest() != kept.sha256:
+                raise RunFolderError(f"{path}: it is damaged: its first {kept.size} bytes are not as written")
+        self.name = path.stem
+        self._hash, self._size = hashlib.sha256(data), len(data)
+        self._file: BinaryIO = path.open("wb" if kept is None else "r+b")
+        self._file.truncate(self._size)
+        self._file.seek(self._size)
+        self._writer = csv.DictWriter(self, columns)
+        if kept is None:
             self._writer.writeheader()
-        else:
-            self._file.truncate(size)
-            self._file.seek(size)
 
-    def size(self) -> int:
-        """Bytes written so far, all of them on the disk."""
+    def write(self, text: str) -> None:
+        """What the writer of rows writes."""
+        data = text.encode()
+        self._file.write(data)
+        self._hash.update(data)
+        self._size += len(data)
+
+    def written(self) -> Written:
+        """All so far, on the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        return self._file.tell()
+        return Written(self._size, self._hash.hexdigest())
 
     def row(self, values: Mapping[str, Any]) -> None:
         # repr keeps every digit; an unknown value is an empty cell, never "nan".
@@ -153,11 +186,34 @@ class _Table:
         self._file.close()
 
 
-class Offsets(NamedTuple):
-    """How far a run's files had come when its state was saved; without bytes they begin anew."""
+class _Events:
+    """Scalars for TensorBoard, written at once; a writer in a thread would wait for ever on a full disk."""
 
-    metrics_bytes: int | None = None
-    timing_bytes: int | None = None
+    def __init__(self, folder: Path, come: int) -> None:
+        """A new file; what was told after a run had `come` so far is void."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        if come:
+            begun = SessionLog(status=SessionLog.START)
+            self._file.write_event(Event(wall_time=time.time(), step=come + 1, session_log=begun))
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """One number."""
+        self._file.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+
+    def flush(self) -> None:
+        """Leave nothing in the process alone."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Offsets(NamedTuple):
+    """How far a run's files had come when its state was saved; tables that are not named begin anew."""
+
+    tables: Mapping[str, Sequence[Any]] = {}  # The fields of `Written` by name.
     come: int = 0  # Environment frames; updates of a run on a dataset.
     wall_seconds: float = 0.0
     compile_seconds: float = 0.0
@@ -193,33 +249,71 @@ def make_folder(path: Path, config: str) -> None:
     check_new_folder(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        write_whole(path / "config.yaml", config)
+        with held(path):
+            check_new_folder(path)  # Another process may have come before.
+            write_whole(path / "config.yaml", config)
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep other processes from writing to a folder meanwhile; whoever is killed lets go of it.
+
+    Raises:
+        RunFolderError: where another process writes to it, or it cannot be written.
+    """
+    try:
+        file = (path / LOCK).open("a+")
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from None
+    with file:
+        for _ in range(_LOCK_TRIES):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(0.1)  # Who was just killed may be about to let go.
+        else:
+            file.seek(0)
+            raise RunFolderError(f"{path}: another process writes to it ({file.read().strip()})")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
 
 
 class RunFolder:
     """The files that a run writes into its folder."""
 
     def __init__(
-        self, path: Path, command: list[str], start: Offsets = Offsets(), more: tuple[str, ...] = ()
+        self,
+        path: Path,
+        command: list[str],
+        start: Offsets = Offsets(),
+        more: tuple[str, ...] = (),
+        leaves: tuple[str, ...] = (),
     ) -> None:
         """Open the files, to go on from where `start` says that an interrupted run was saved.
 
-        Rows of `metrics.csv` have the columns `METRICS`, then `more`.
+        Rows of `metrics.csv` have the columns `METRICS`, then `more`, then the state's `fingerprint`; those
+        of `fingerprints.csv` are of the state's `leaves`, where there are any.
 
         Raises:
             RunFolderError: where they cannot be written, or hold less than when the run was saved.
         """
         self.path = path
+        kept = {name: Written(*values) for name, values in start.tables.items()}
+
+        def table(name: str, columns: tuple[str, ...]) -> _Table:
+            return _Table(path / f"{name}.csv", columns, kept.get(name))
+
         try:
-            self._metrics = _Table(path / "metrics.csv", METRICS + more, start.metrics_bytes)
-            self._timing = _Table(path / "timing.csv", TIMING, start.timing_bytes)
+            (path / _SEAL).unlink(missing_ok=True)
+            self._metrics = table("metrics", (*METRICS, *more, "fingerprint"))
+            self._fingerprints = table("fingerprints", ("seed", "come", *leaves)) if leaves else None
+            self._timing = table("timing", TIMING)
             self._note_versions({"from": start.come, "command": command, **versions()})
-            # What TensorBoard was told after the run was saved is void.
-            self._events = tensorboardX.SummaryWriter(
-                str(path / "tensorboard"), purge_step=start.come + 1 if start.come else None
-            )
+            self._events = _Events(path / "tensorboard", start.come)
         except OSError as error:
             raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from None
 
@@ -227,32 +321,74 @@ class RunFolder:
         """`versions.json` has one entry for each sitting of the run: its first, and every resumption."""
         file = self.path / "versions.json"
         try:
-            earlier = json.loads(file.read_text()) if sitting["from"] else []
-        except ValueError:
+            earlier = list(json.loads(file.read_text())) if sitting["from"] else []
+        except (TypeError, ValueError):
             raise RunFolderError(f"{file}: this is not the list of versions that a run writes") from None
         write_whole(file, json.dumps([*earlier, sitting], indent=1))
 
-    def metrics(self, row: Mapping[str, float]) -> None:
+    def metrics(self, row: Mapping[str, float], fingerprint: str = "") -> None:
         """One row of what the seed determines."""
-        self._metrics.row(row)
+        self._metrics.row({**row, "fingerprint": fingerprint})
         for name, value in row.items():
             if name not in ("seed", "env_frames") and np.isfinite(value):
                 come = row["env_frames"] or row["updates"]
-                self._events.add_scalar(f"seed_{row['seed']}/{name}", value, come)
+                self._events.scalar(f"seed_{row['seed']}/{name}", value, int(come))
+        self._events.flush()
 
     def timing(self, row: Mapping[str, float]) -> None:
         """One row of what the machine determines."""
         self._timing.row(row)
 
-    def sizes(self) -> tuple[int, int]:
-        """Bytes of `metrics.csv` and `timing.csv`, all of them on the disk."""
-        return self._metrics.size(), self._timing.size()
+    def fingerprints(self, row: Mapping[str, Any]) -> None:
+        """One row of the fingerprints of every array of the state."""
+        assert self._fingerprints is not None
+        self._fingerprints.row(row)
+
+    def written(self) -> dict[str, Written]:
+        """What is on the disk of each table, as `Offsets` has it."""
+        return {table.name: table.written() for table in self._tables()}
+
+    def _tables(self) -> list[_Table]:
+        tables = (self._metrics, self._timing, self._fingerprints)
+        return [table for table in tables if table is not None]
 
     def close(self) -> None:
         """Flush and close every file."""
-        self._metrics.close()
-        self._timing.close()
+        for table in self._tables():
+            table.close()
         self._events.close()
+
+
+def seal(path: Path) -> None:
+    """Note the SHA-256 of a finished run's tables, by which damage is known later."""
+    names = [name for name in _SEALED if (path / name).exists()]
+    write_whole(path / _SEAL, json.dumps({name: _sha256(path / name) for name in names}, indent=1))
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def check_seal(path: Path, name: str) -> None:
+    """Refuse a table that is not as the run wrote it; of unfinished runs nothing is known.
+
+    Raises:
+        RunFolderError: naming the file.
+    """
+    try:
+        wanted = dict(json.loads((path / _SEAL).read_text())).get(name)
+        good = wanted is None or _sha256(path / name) == wanted
+    except FileNotFoundError:
+        return
+    except (OSError, TypeError, ValueError):
+        raise RunFolderError(
+            f"{path / _SEAL}: this is not the list that a run writes; it is damaged"
+        ) from None
+    if not good:
+        mend = f"without {_SEAL} it is taken as it is"
+        raise RunFolderError(
+            f"{path / name}: it is not as the run wrote it: it is damaged, or was changed; {mend}"
+        )
 
 
 def write_animation(file: Path, frames: list[Any], seconds_per_frame: float = 1 / 15) -> None:
@@ -299,6 +435,7 @@ def clock(table: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
 
 def _read(run: Path, name: str, wanted: tuple[str, ...], known: tuple[str, ...]) -> dict[str, np.ndarray]:
     path = run / name
+    check_seal(run, name)
     try:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))

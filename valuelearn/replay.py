@@ -276,7 +276,9 @@ def replay(
     def reprioritise(state: ReplayState, sample: Sample, priority: jax.Array) -> ReplayState:
         if state.priorities is None or priority_exponent is None:
             return state
-        value = (priority + 1e-10) ** priority_exponent
+        old = state.priorities.leaves[sample.index // _BLOCK, sample.index % _BLOCK]
+        # Of an update that was not made none is known.
+        value = jnp.where(jnp.isnan(priority), old, (priority + 1e-10) ** priority_exponent)
         priorities = _set_priorities(state.priorities, sample.index, value)
         largest = jnp.maximum(priorities.largest, value.max())
         return state._replace(priorities=priorities._replace(largest=largest))

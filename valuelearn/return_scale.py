@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from valuelearn import moments
+from valuelearn import checks, moments
 from valuelearn.moments import Moments
 from valuelearn.types import Memory, Sample, Timestep, Trajectory
 
@@ -29,7 +29,11 @@ def scale(returns: Returns, size: float) -> jax.Array:
     """What rewards are divided by: the returns' standard deviation, or more where one went far beyond it.
 
     Lee et al. (2025), SimbaV2: max(sqrt(variance), largest / size). 1 before the first step.
+
+    Raises:
+        ValueError: for a size that is none.
     """
+    checks.number("size", size, "a number above 0", lambda size: size > 0)
     deviation = jnp.sqrt(returns.seen.variance[0] + 1e-8)
     return jnp.maximum(deviation, returns.largest / size)
 
@@ -38,7 +42,13 @@ def scaled(memory: Memory, num_envs: int, gamma: float, size: float) -> Memory:
     """A memory whose samples' rewards are divided so that returns have about the size 1, and at most `size`.
 
     What is stored are the rewards themselves: all samples follow the newest scale.
+
+    Raises:
+        ValueError: for numbers out of their ranges, and of `add` for rewards other than [T, E].
     """
+    checks.count("num_envs", num_envs)
+    checks.number("gamma", gamma, "a number from 0 to 1", lambda gamma: 0 <= gamma <= 1)
+    checks.number("size", size, "a number above 0", lambda size: size > 0)
 
     def init() -> ScaledState:
         return ScaledState(memory.init(), Returns(jnp.zeros(num_envs), moments.none(1), jnp.float32(0)))
@@ -51,6 +61,7 @@ def scaled(memory: Memory, num_envs: int, gamma: float, size: float) -> Memory:
         return Returns(running, seen, largest), None
 
     def add(state: ScaledState, trajectory: Trajectory) -> ScaledState:
+        checks.array("reward", trajectory.step.reward, "T", num_envs)
         returns, _ = jax.lax.scan(one_step, state.returns, trajectory.step)
         return ScaledState(memory.add(state.memory, trajectory), returns)
 

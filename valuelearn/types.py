@@ -135,11 +135,15 @@ class Agent(NamedTuple):
     `experience` is a `Sample` for agents that replay and a `Trajectory` for agents that learn
     from the rollout just made. `priority` is f32[B], the size of each item's loss. `value` is f32[B],
     what the greedy action is held to be worth, and `values` f32[K, B] what by each critic.
+
+    `update(learner, experience, agree) -> learner, metrics, priority` makes no update with a number that is
+    not finite, its own or that of another seed, as `agree` (see `valuelearn.guard`) tells: the learner comes
+    back as it was, where otherwise its `updates` have grown.
     """
 
     init: Callable[[jax.Array, jax.Array], LearnerState]
     act: Callable[[LearnerState, jax.Array, jax.Array, jax.Array], jax.Array]  # state, obs, key, env_steps
-    update: Callable[[LearnerState, Any], tuple[LearnerState, Metrics, jax.Array]]
+    update: Callable[..., tuple[LearnerState, Metrics, jax.Array]]
     greedy: Callable[[LearnerState, jax.Array], jax.Array]
     value: Callable[[LearnerState, jax.Array], jax.Array] | None = None
     values: Callable[[LearnerState, jax.Array], jax.Array] | None = None

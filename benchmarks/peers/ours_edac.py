@@ -77,7 +77,7 @@ def main() -> None:
     experience = jax.jit(memory.add, donate_argnums=0)(memory.init(), episodes_of_one_step(transitions))
     update = jax.jit(loop.updates_of(agent, memory), donate_argnums=(0, 1))
     count, key = task["updates"], jax.random.key(1)
-    learner, experience, _ = update(learner, experience, key, max(count // 10, 1))
+    learner, experience, *_ = update(learner, experience, key, max(count // 10, 1))
     jax.block_until_ready(learner)
     start = time.perf_counter()
     jax.block_until_ready(update(learner, experience, key, count))

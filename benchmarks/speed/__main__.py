@@ -1,24 +1,24 @@
 """Speed against other frameworks, on one machine in one run.
 
-    python -m benchmarks.speed atari | heads | classic | continuous | ravl | seeds | dp [--rounds 3]
+    python -m benchmarks.speed atari | heads | guard | classic | continuous | ravl | seeds | dp [--rounds 3]
 
 Each framework runs in a virtual environment of its own, made here on first use. Programs take
 turns, so that a machine that slows down slows all; medians are compared. `heads` times one update
-with each value head, `seeds` training with one seed and with ten at once. `continuous` times SAC with
-one environment and an update for each of its steps, updating after every step or after each 16, and
-updates of EDAC beside batched products in PyTorch; the first updates of both must agree. `ravl` does so
-with ten critics and a hundred, which is RAVL's update too, and weighs the processes. `dp` times a
-sweep of distributional value iteration beside numpy in loops over states, actions and outcomes, which
-projects returns by np.add.at or by a product with a matrix; both must arrive at our laws. The table
-goes to `benchmarks/results/speed/` as JSON, too.
+with each value head, `guard` updates with and without the check that they are finite, `seeds` training
+with one seed and with ten at once. `continuous` times SAC with one environment and an update for each of
+its steps, updating after every step or after each 16, and updates of EDAC beside batched products in
+PyTorch; the first updates of both must agree. `ravl` does so with ten critics and a hundred, which is
+RAVL's update too, and weighs the processes. `dp` times a sweep of distributional value iteration beside
+numpy in loops over states, actions and outcomes, which projects returns by np.add.at or by a product with a
+matrix; both must arrive at our laws. The table goes to `benchmarks/results/speed/` as JSON, too.
 
 Bars: `atari` at least 2.5 times Stable-Baselines3's agent steps per second (Breakout, batch 32, an
 update every 4 steps, real frames); `classic` at least 8 times Stable-Baselines3 and 20 times SBX
 (CartPole, one update of batch 128 per step); `continuous` at least 1.5 times Stable-Baselines3 and 1.1
 times SBX (HalfCheetah, batch 256, updating after every step), and 1.5 times PyTorch's updates of EDAC
 (10 critics of 3 x 256, batch 256), as `ravl`, where 100 critics take at most 8 GiB, too; `heads` HL-Gauss
-within 1.05 times squared error; `seeds` ten within 4 times one; `dp` at 1000 states, 201 stocks and 201
-returns 10 times numpy with np.add.at, in at most 8 GiB.
+within 1.05 times squared error; `guard` within 1.01 times unchecked ones; `seeds` ten within 4 times one;
+`dp` at 1000 states, 201 stocks and 201 returns 10 times numpy with np.add.at, in at most 8 GiB.
 """
 
 import argparse
@@ -27,12 +27,13 @@ import os
 import platform
 from functools import partial
 
-from benchmarks.speed import continuous, dp, frameworks, ravl, seeds, value_heads
+from benchmarks.speed import continuous, dp, frameworks, guarding, ravl, seeds, value_heads
 from benchmarks.speed.turns import ROOT
 
 TABLES = {
     "atari": partial(frameworks.compare, "atari"),
     "heads": value_heads.compare,
+    "guard": guarding.compare,
     "classic": partial(frameworks.compare, "classic"),
     "continuous": continuous.compare,
     "ravl": ravl.compare,

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import shutil
 import struct
+import textwrap
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -46,7 +47,8 @@ def readable(file: Path, name: str = "it") -> Iterator[None]:
     except EOFError:
         raise DatasetError(f"{file}: {name} is cut short; download or copy it again") from None
     except _DAMAGE as error:
-        raise DatasetError(f"{file}: {name} is damaged or no array of numbers ({error})") from None
+        reason = textwrap.shorten(str(error), 200)  # Some quote what they could not read.
+        raise DatasetError(f"{file}: {name} is damaged or no array of numbers ({reason})") from None
 
 
 def header(file: IO[bytes] | gzip.GzipFile) -> tuple[tuple[int, ...], np.dtype]:

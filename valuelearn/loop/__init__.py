@@ -5,7 +5,7 @@ A functional environment's iterations run inside one compiled loop, several seed
 `vmap`, spread over the devices. A host environment is stepped while the device updates on what was
 collected before: one iteration of policy lag, always the same, so that runs stay deterministic.
 On a recorded dataset there are updates alone, of several seeds at once.
-All give `Chunk`s of the same kind, and everything else (logs, evaluation, saving) happens between
+All give chunks (`Chunk`) of the same kind, and everything else (logs, evaluation, saving) happens between
 chunks.
 """
 

@@ -10,6 +10,7 @@ from valuelearn.loop.parts import (
     NO_EXPERIENCE,
     Chunk,
     Experience,
+    Halt,
     RunState,
     Schedule,
     checkpoint_due,
@@ -23,13 +24,24 @@ from valuelearn.loop.parts import (
 from valuelearn.types import Agent, Array, FunctionalEnv, Memory, Metrics, Trajectory
 
 _SEEDS, _EVERYWHERE = jax.sharding.PartitionSpec("seeds"), jax.sharding.PartitionSpec()
+_TOGETHER = "together"  # The seeds of one device.
+
+
+def agreed(holds: jax.Array) -> jax.Array:
+    """Whether it holds of all seeds of this device: one answer, which a loop over all of them can end by."""
+    return jax.lax.pmin(holds.astype(jnp.int32), _TOGETHER) > 0
+
+
+def of_all_seeds(function: Callable, in_axes: tuple[int | None, ...]) -> Callable:
+    """The function of one seed for all seeds of a device, that have to be `agreed`."""
+    return jax.vmap(function, in_axes, axis_name=_TOGETHER)
 
 
 def _chunk(
     agent: Agent, env: FunctionalEnv, memory: Memory, steps: int
-) -> Callable[[RunState, Array, Array], tuple[RunState, Experience, Metrics]]:
+) -> Callable[[RunState, Array, Array], tuple[RunState, Experience, Metrics, Halt]]:
     """Iterations of `steps` vector steps and some updates, as a function of how many of either."""
-    learn = updates_of(agent, memory)
+    learn = updates_of(agent, memory, agreed)
 
     def one_step(carry: tuple, keys: jax.Array) -> tuple[tuple, Trajectory]:
         learner, env_state, obs, env_steps = carry
@@ -39,28 +51,34 @@ def _chunk(
         env_steps = env_steps + step.valid.sum()
         return (learner, env_state, step.obs, env_steps), Trajectory(obs, action, step)
 
-    def iteration(state: RunState, updates: Array) -> tuple[RunState, Experience, Metrics]:
+    def iteration(state: RunState, updates: Array) -> tuple[RunState, Experience, Metrics, Halt]:
         key, collect_key, update_key = jax.random.split(state.key, 3)
         carry = (state.learner, state.env, state.obs, state.env_steps)
         keys = jax.random.split(collect_key, (steps, 2))
         (learner, env_state, obs, env_steps), trajectory = jax.lax.scan(one_step, carry, keys)
         memory_state = memory.add(state.memory, trajectory)
-        learner, memory_state, metrics = learn(learner, memory_state, update_key, updates)
+        learner, memory_state, metrics, halt = learn(learner, memory_state, update_key, updates)
         state = RunState(learner, memory_state, env_state, obs, key, env_steps)
-        return state, experience_of(trajectory.step, jnp), metrics
+        return state, experience_of(trajectory.step, jnp), metrics, halt
 
-    def chunk(state: RunState, iterations: Array, updates: Array) -> tuple[RunState, Experience, Metrics]:
-        _, like, metrics_like = jax.eval_shape(iteration, state, updates)
+    def chunk(
+        state: RunState, iterations: Array, updates: Array
+    ) -> tuple[RunState, Experience, Metrics, Halt]:
+        _, like, metrics_like, _ = jax.eval_shape(iteration, state, updates)
         nothing = jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), NO_EXPERIENCE, like)
 
-        def body(_: jax.Array, carry: tuple) -> tuple:
-            state, experience, metrics = carry
-            state, more, now = iteration(state, updates)
-            return state, merged(experience, more, jnp), jax.tree.map(jnp.add, metrics, now)
+        def goes_on(carry: tuple) -> jax.Array:
+            index, halt, *_ = carry
+            return (index < iterations) & ~halt.halted
 
-        start = (state, nothing, zeros_of(metrics_like))
-        state, experience, metrics = jax.lax.fori_loop(0, iterations, body, start)
-        return state, experience, jax.tree.map(lambda x: x / iterations, metrics)
+        def body(carry: tuple) -> tuple:
+            index, _, state, experience, metrics = carry
+            state, more, now, halt = iteration(state, updates)
+            return index + 1, halt, state, merged(experience, more, jnp), jax.tree.map(jnp.add, metrics, now)
+
+        start = (jnp.int32(0), Halt(jnp.bool_(False), state.key), state, nothing, zeros_of(metrics_like))
+        _, halt, state, experience, metrics = jax.lax.while_loop(goes_on, body, start)
+        return state, experience, jax.tree.map(lambda x: x / iterations, metrics), halt
 
     return chunk
 
@@ -114,7 +132,7 @@ def train_functional(
     per_chunk = max(schedule.chunk_steps // vector_steps, 1)
     done = int(state.env_steps[0]) // vector_steps  # Every step of a functional environment is valid.
 
-    chunk = jax.vmap(_chunk(agent, env, memory, schedule.steps_per_iteration), (0, None, None))
+    chunk = of_all_seeds(_chunk(agent, env, memory, schedule.steps_per_iteration), (0, None, None))
     in_specs = (_SEEDS, _EVERYWHERE, _EVERYWHERE)
     # Unchecked: loops start from constants, which every device has alike, and carry what is each one's own.
     chunk = jax.shard_map(chunk, mesh=mesh, in_specs=in_specs, out_specs=_SEEDS, check_vma=False)
@@ -122,9 +140,13 @@ def train_functional(
     for first, end, updates in ((0, min(warmup, total), 0), (warmup, total, schedule.updates_per_iteration)):
         for begin in range(max(first, done), end, per_chunk):
             iterations = min(per_chunk, end - begin)
-            state, experience, metrics = run(state, iterations, updates)
+            state, experience, metrics, halt = run(state, iterations, updates)
             metrics = metrics if updates else {}
             found = metrics_of(state, experience, metrics)  # Waits for the chunk.
+            if halt.halted.any():
+                refused = jax.jit(jax.vmap(memory.sample))(state.memory, halt.key)
+                yield Chunk(state, found, seconds, checkpoint=False, exact=False, refused=refused)
+                return
             stop = stopping() and begin + iterations < total
             due = checkpoint_due(schedule, begin * vector_steps, (begin + iterations) * vector_steps)
             yield Chunk(state, found, seconds, checkpoint=due or stop, exact=True)

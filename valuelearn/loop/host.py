@@ -10,6 +10,7 @@ import numpy as np
 from valuelearn.loop.parts import (
     NO_EXPERIENCE,
     Chunk,
+    Experience,
     RunState,
     Schedule,
     checkpoint_due,
@@ -21,7 +22,7 @@ from valuelearn.loop.parts import (
     metrics_of,
     updates_of,
 )
-from valuelearn.types import Agent, Array, HostEnv, LearnerState, Memory, Trajectory
+from valuelearn.types import Agent, Array, HostEnv, LearnerState, Memory, Metrics, Trajectory
 
 
 def initial_host(agent: Agent, env: HostEnv, memory: Memory, seed: int) -> Callable[[], RunState]:
@@ -48,6 +49,12 @@ def _cut(trajectory: Trajectory) -> tuple[Trajectory, np.ndarray]:
     goes_on = step.valid[-1] & ~last[-1]
     last[-1] |= goes_on
     return trajectory._replace(step=step._replace(last=last)), goes_on
+
+
+def _metrics(state: RunState, experience: Experience, metrics: list[Metrics]) -> dict[str, np.ndarray]:
+    """The metrics of a chunk from those of its iterations, f64[1]."""
+    mean = jax.tree.map(lambda *x: np.mean(x), *metrics) if metrics else {}
+    return {name: x[None] for name, x in metrics_of(state, experience, mean).items()}
 
 
 def train_host(
@@ -96,7 +103,7 @@ def train_host(
             obs, env_steps = step.obs, env_steps + int(step.valid.sum())
         return jax.tree.map(lambda *x: np.stack(x), *steps), obs, env_steps
 
-    learn = None
+    learn, halt = None, None
     chunk_start = env_steps
     experience, metrics = NO_EXPERIENCE, []
     while env_steps < schedule.total_steps:
@@ -109,12 +116,18 @@ def train_host(
                 taken = (0, 1) if schedule.steps_per_iteration == 1 else (1,)
                 learn, seconds = compiled(updates_of(agent, memory), *arguments, donate=taken)
                 pending_compile += seconds
-            learner, memory_state, update_metrics = learn(
+            learner, memory_state, update_metrics, halt = learn(
                 learner, memory_state, update_key, schedule.updates_per_iteration
             )
             metrics.append(update_metrics)
         trajectory, obs, env_steps = collect(action, acting, obs, collect_key, env_steps)
         experience = merged(experience, experience_of(trajectory.step, np), np)
+        if halt is not None and halt.halted:  # Waits for the updates, as the next action would.
+            state = RunState(learner, memory_state, None, obs, key, np.int32(env_steps))
+            refused = jax.tree.map(lambda x: x[None], jax.jit(memory.sample)(memory_state, halt.key))
+            found = _metrics(state, experience, metrics)
+            yield Chunk(state, found, pending_compile, checkpoint=False, exact=False, refused=refused)
+            return
         stop = stopping() and env_steps < schedule.total_steps
         whole = env_steps - chunk_start >= schedule.chunk_steps or env_steps >= schedule.total_steps
         due = whole and checkpoint_due(schedule, chunk_start, env_steps)
@@ -124,10 +137,9 @@ def train_host(
             obs = env.reset(_episode_seed(seed, env_steps))
         memory_state = add(memory_state, trajectory)
         if whole or stop:
-            mean = jax.tree.map(lambda *x: np.mean(x), *metrics) if metrics else {}
             state = RunState(learner, memory_state, None, obs, key, np.int32(env_steps))
-            batched = jax.tree.map(lambda x: np.asarray(x)[None], metrics_of(state, experience, mean))
-            yield Chunk(state, batched, pending_compile, checkpoint=due or stop, exact=due, cut=cut)
+            found = _metrics(state, experience, metrics)
+            yield Chunk(state, found, pending_compile, checkpoint=due or stop, exact=due, cut=cut)
             pending_compile, chunk_start = 0.0, env_steps
             experience, metrics = NO_EXPERIENCE, []
         if stop:

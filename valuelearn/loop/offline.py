@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelearn.loop.functional import devices_for
+from valuelearn.loop.functional import agreed, devices_for, of_all_seeds
 from valuelearn.loop.parts import (
     NO_EXPERIENCE,
     Chunk,
@@ -68,17 +68,21 @@ def train_offline(
         state = jax.device_put(start, spread)
     # An argument of the compiled function: held within it, it would be compiled as a constant.
     dataset = jax.device_put(memory.init(), everywhere)
-    learn = updates_of(agent, memory)
+    learn = updates_of(agent, memory, agreed)
+
+    def held(state: RunState, dataset: Array) -> Array:
+        return dataset if state.memory is None else dataset._replace(priorities=state.memory)
 
     def one(state: RunState, dataset: Array, updates: Array) -> tuple:
         key, update_key = jax.random.split(state.key)
-        if state.memory is not None:
-            dataset = dataset._replace(priorities=state.memory)
-        learner, dataset, metrics = learn(state.learner, dataset, update_key, updates)
-        return state._replace(learner=learner, memory=_priorities(dataset), key=key), metrics
+        learner, dataset, metrics, halt = learn(state.learner, held(state, dataset), update_key, updates)
+        return state._replace(learner=learner, memory=_priorities(dataset), key=key), metrics, halt
+
+    def drawn(state: RunState, dataset: Array, key: jax.Array) -> Any:
+        return memory.sample(held(state, dataset), key)
 
     chunk = jax.shard_map(
-        jax.vmap(one, (0, None, None)),
+        of_all_seeds(one, (0, None, None)),
         mesh=mesh,
         in_specs=(_SEEDS, _EVERYWHERE, _EVERYWHERE),
         out_specs=_SEEDS,
@@ -87,9 +91,13 @@ def train_offline(
     run, seconds = compiled(chunk, state, dataset, 1, donate=(0,))
     for begin in range(int(state.learner.updates[0]), schedule.total_steps, schedule.chunk_steps):
         end = min(begin + schedule.chunk_steps, schedule.total_steps)
-        state, metrics = run(state, dataset, end - begin)
+        state, metrics, halt = run(state, dataset, end - begin)
         nothing = jax.tree.map(lambda x: np.full(count, x), NO_EXPERIENCE)
         found = metrics_of(state, nothing, metrics)  # Waits for the chunk.
+        if halt.halted.any():
+            refused = jax.jit(jax.vmap(drawn, (0, None, 0)))(state, dataset, halt.key)
+            yield Chunk(state, found, seconds, checkpoint=False, exact=False, refused=refused)
+            return
         stop = stopping() and end < schedule.total_steps
         due = checkpoint_due(schedule, begin, end)
         yield Chunk(state, found, seconds, checkpoint=due or stop, exact=True)

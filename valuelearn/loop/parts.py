@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from valuelearn import guard
 from valuelearn.types import (
     Agent,
     Array,
@@ -55,6 +56,7 @@ class Chunk(NamedTuple):
     checkpoint: bool  # A checkpoint is due: a run can go on from this state,
     exact: bool  # as the run that it would have been without the interruption.
     cut: np.ndarray | None = None  # bool[E] whose episodes were cut here, of a host environment.
+    refused: Any = None  # [seeds, ...] what an update that was not made was to learn from; the run ends.
 
 
 class Experience(NamedTuple):
@@ -64,6 +66,13 @@ class Experience(NamedTuple):
     total_return: Array  # Of those.
     reward_min: Array
     reward_max: Array
+
+
+class Halt(NamedTuple):
+    """Whether an update was not made, for what it came to was not finite."""
+
+    halted: jax.Array  # bool[]
+    key: jax.Array  # What it would have learnt from was drawn by.
 
 
 NO_EXPERIENCE = Experience(0, 0.0, np.inf, -np.inf)
@@ -108,8 +117,8 @@ def empty_trajectory(spec: EnvSpec, steps: int) -> Trajectory:
     return jax.tree.map(lambda x: jnp.zeros((steps, *x.shape), x.dtype), one)
 
 
-def updates_of(agent: Agent, memory: Memory) -> Callable:
-    """Updates as a function of (learner, memory state, key, count), with their mean metrics.
+def updates_of(agent: Agent, memory: Memory, agree: guard.Agree = guard.alone) -> Callable:
+    """Updates as a function of (learner, memory state, key, count), with their mean metrics, and a `Halt`.
 
     The count is no constant, so a phase without updates needs no program of its own; its metrics
     are NaN. Nor is a single update inlined, for which XLA on CPUs copies columns of the memory.
@@ -117,19 +126,28 @@ def updates_of(agent: Agent, memory: Memory) -> Callable:
 
     def update(learner: LearnerState, memory_state: Any, key: jax.Array) -> tuple:
         sample = memory.sample(memory_state, key)
-        learner, metrics, priority = agent.update(learner, sample)
-        return learner, memory.reprioritise(memory_state, sample, priority), metrics
+        learnt, metrics, priority = agent.update(learner, sample, agree)
+        made = agree(learnt.updates > learner.updates)
+        # A priority that is not known leaves the memory as it was: the same key draws the same once more.
+        priority = jnp.where(made, priority, jnp.nan)
+        return learnt, memory.reprioritise(memory_state, sample, priority), metrics, made
 
     def run(learner: LearnerState, memory_state: Any, key: jax.Array, count: Array) -> tuple:
-        def body(index: jax.Array, carry: tuple) -> tuple:
-            learner, memory_state, total = carry
-            learner, memory_state, metrics = update(learner, memory_state, jax.random.fold_in(key, index))
-            return learner, memory_state, jax.tree.map(jnp.add, total, metrics)
+        def goes_on(carry: tuple) -> jax.Array:
+            index, halt, *_ = carry
+            return (index < count) & ~halt.halted
 
-        *_, like = jax.eval_shape(update, learner, memory_state, key)
-        start = (learner, memory_state, zeros_of(like))
-        learner, memory_state, total = jax.lax.fori_loop(0, count, body, start)
-        return learner, memory_state, jax.tree.map(lambda x: x / count, total)
+        def body(carry: tuple) -> tuple:
+            index, _, learner, memory_state, total = carry
+            update_key = jax.random.fold_in(key, index)
+            learner, memory_state, metrics, made = update(learner, memory_state, update_key)
+            total = jax.tree.map(jnp.add, total, metrics)
+            return index + 1, Halt(~made, update_key), learner, memory_state, total
+
+        _, _, like, _ = jax.eval_shape(update, learner, memory_state, key)
+        start = (jnp.int32(0), Halt(jnp.bool_(False), key), learner, memory_state, zeros_of(like))
+        _, halt, learner, memory_state, total = jax.lax.while_loop(goes_on, body, start)
+        return learner, memory_state, jax.tree.map(lambda x: x / count, total), halt
 
     return run
 

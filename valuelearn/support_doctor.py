@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from valuelearn import supports
+from valuelearn import checks, supports
 
 _ALARM = 0.01  # Share of target mass beyond one end.
 _PAD_SIGMAS = 3.0  # Nearer to an end, HL-Gauss targets are pulled inwards.
@@ -33,12 +33,24 @@ def _outwards(x: float) -> float:
     return math.copysign(float(f"{digits * unit:.3g}"), x)
 
 
+def _no_range(reward_min: float, reward_max: float) -> str:
+    return f"the rewards are {reward_min:g} to {reward_max:g}; a range with a reward is wanted"
+
+
 def return_bounds(reward_min: float, reward_max: float, gamma: float) -> tuple[float, float]:
     """The least and the greatest return of rewards in [reward_min, reward_max].
 
     Discounted by `gamma` below 1 they add up to at most 1 / (1 - gamma) of the extreme one, at any
     n-step and any time limit, as both bootstrap. Episodes may terminate, so 0 lies between.
+
+    Raises:
+        ValueError: for gamma outside [0, 1), or rewards out of order or not finite.
     """
+    checks.number("gamma", gamma, "a number from 0 to below 1", lambda number: 0 <= number < 1)
+    checks.number("reward_min", reward_min, "a finite number", math.isfinite)
+    checks.number("reward_max", reward_max, "a finite number", math.isfinite)
+    if reward_min > reward_max:
+        raise ValueError(_no_range(reward_min, reward_max))
     return min(reward_min, 0.0) / (1.0 - gamma), max(reward_max, 0.0) / (1.0 - gamma)
 
 
@@ -48,18 +60,18 @@ def fitting(support: Support, reward_min: float, reward_max: float) -> Support:
     For HL-Gauss three sigma are left free on each side.
 
     Raises:
-        ValueError: for gamma outside [0, 1), rewards out of order or all 0, or no more bins than
-            are to be left free.
+        ValueError: for gamma outside [0, 1), rewards out of order, not finite or all 0, or no more bins
+            than are to be left free.
     """
-    if not 0.0 <= support.gamma < 1.0:
-        raise ValueError(f"gamma is {support.gamma}; a number from 0 to below 1 is wanted")
-    if not reward_min <= reward_max or reward_min == reward_max == 0.0:
-        raise ValueError(f"the rewards are {reward_min:g} to {reward_max:g}; a range with a reward is wanted")
+    bounds = return_bounds(reward_min, reward_max, support.gamma)
+    checks.count("num_bins", support.num_bins)
+    checks.number("sigma_ratio", support.sigma_ratio, "a number from 0", lambda ratio: 0 <= ratio < math.inf)
+    if reward_min == reward_max == 0.0:
+        raise ValueError(_no_range(reward_min, reward_max))
     free = 2 * _PAD_SIGMAS * support.sigma_ratio  # Bins.
     if support.num_bins <= free:
         raise ValueError(f"num_bins is {support.num_bins}; more than {free:g} are wanted")
     forward, inverse = supports.transform(support.transform)
-    bounds = return_bounds(reward_min, reward_max, support.gamma)
     low, high = (float(forward(np.float64(x), np)) for x in bounds)
     pad = free / 2 * (high - low) / (support.num_bins - free)
     v_min, v_max = (_outwards(float(inverse(np.float64(x), np))) for x in (low - pad, high + pad))
@@ -70,8 +82,9 @@ def prescription(support: Support, reward_min: float, reward_max: float, n_step:
     """The fitting support and its reasons, in lines for a reader.
 
     Raises:
-        ValueError: as `fitting`.
+        ValueError: as `fitting`, and for no steps.
     """
+    checks.count("n_step", n_step)
     fit = fitting(support, reward_min, reward_max)
     gamma = fit.gamma
     low, high = return_bounds(reward_min, reward_max, gamma)

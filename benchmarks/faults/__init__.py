@@ -1,0 +1,1 @@
+"""A storm of faults: `python -m benchmarks.faults`."""
