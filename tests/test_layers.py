@@ -24,10 +24,10 @@ KEPT_IN = {
 }
 # Each may import those before it, never those after. `heads` needs the type that `backups` names.
 LAYERS = (
-    "errors", "determinism", "devices", "fingerprint", "types", "guard", "stocks", "moments", "policies",
-    "supports", "support_doctor", "projections", "backups", "heads", "ensembles", "objectives", "dp",
-    "networks", "dynamics", "model_report", "replay", "return_scale", "loop", "evaluate", "config",
-    "checkpoint", "signals", "logs", "progress", "stats", "plots", "cli",
+    "errors", "checks", "determinism", "devices", "fingerprint", "types", "guard", "stocks", "moments",
+    "policies", "supports", "support_doctor", "projections", "backups", "heads", "ensembles",
+    "objectives", "dp", "networks", "dynamics", "model_report", "replay", "return_scale", "loop",
+    "evaluate", "config", "checkpoint", "signals", "logs", "progress", "stats", "plots", "cli",
 )  # fmt: skip
 
 
