@@ -159,6 +159,16 @@ def test_a_tail_that_is_just_full_needs_no_draw(percent):
     assert found.first_actions == [0]
 
 
+def test_a_draw_that_is_better_than_either_action():
+    """Lines of two laws cross between two returns, and there the optimum is known without a gap."""
+    lucky = [(0.25, 1, 4.0), (0.75, 1, 0.0)]
+    mdp = dp.MDP.from_table([[lucky, [(1.0, 1, 1.2)]], []], 1.0, 1)
+    found = dp.solve(mdp, objectives.OptimisticCVaR(0.5))
+    assert found.value == pytest.approx(1.2 + 1.4 * 2 / 3)  # Two draws of three take the coin.
+    assert sorted(found.first_actions) == [0, 1]
+    assert found.gap == 0
+
+
 def test_exactness_is_claimed_where_it_holds():
     mdp = dp.MDP.from_table(COIN, 1.0, 1)
     assert dp.solve(mdp, objectives.CVaR(0.5)).gap == 0
@@ -177,6 +187,29 @@ def test_wanted_returns_are_had():
 def test_equally_good_first_actions_are_all_named():
     table = [[[(1.0, 1, 1.0)], [(0.5, 1, 2.0), (0.5, 1, 0.0)], [(1.0, 1, 0.9)]], []]
     assert dp.solve(dp.MDP.from_table(table, 1.0, 1), objectives.Mean()).first_actions == [0, 1]
+
+
+@pytest.mark.parametrize("size", [1e9, 1e15])
+@pytest.mark.parametrize("objective", [objectives.Mean(), objectives.CVaR(0.3)], ids=str)
+def test_equally_good_is_relative_to_the_size_of_rewards(objective, size):
+    """Sums are rounded, and by more where all is larger."""
+    first, second, whole = size / 7, 8 * size / 7, 9 * size / 7
+    assert abs(first + second - whole) > 1e-8
+    table = [[[(1.0, 1, first)], [(1.0, 2, whole)]], [[(1.0, 2, second)]], []]
+    found = dp.solve(dp.MDP.from_table(table, 1.0, 2), objective)
+    assert found.value == pytest.approx(whole)
+    assert found.first_actions == [0, 1]
+    assert found.gap == 0
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e11, 1e200])
+def test_rewards_of_any_size(size):
+    table = [[[(0.5, 1, 4 * size), (0.5, 1, 2 * size)], [(1.0, 1, 3.1 * size)]], []]
+    found = dp.solve(dp.MDP.from_table(table, 1.0, 1), objectives.OptimisticCVaR(0.5))
+    assert found.value == pytest.approx(4 * size) and found.first_actions == [0]
+    np.testing.assert_allclose(found.law.returns, [2 * size, 4 * size])
+    found = dp.solve(dp.MDP.from_table(table, 1.0, 1), objectives.Mean())
+    assert found.value == pytest.approx(3.1 * size) and found.first_actions == [1]
 
 
 def test_a_terminal_start_returns_nothing():
