@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
 from agents import training
 from envs import datasets
-from tests import commands
+from tests import commands, recordings
 from valuelearn import logs
 from valuelearn.policies import epsilon_greedy
 from valuelearn.types import Trajectory
@@ -102,19 +101,8 @@ def train(call, monkeypatch):
 
 @pytest.fixture
 def recorded(tmp_path):
-    """A dataset of random play."""
-    env = envs.make("gym/Pendulum-v1", num_envs=1)
-    obs, rows = env.reset(0), []
-    for index in range(300):
-        action = np.sin([[index]]).astype(np.float32)
-        step = env.step(action)
-        one = (obs, action, step.reward, step.discount, step.last, step.last, step.next_obs)
-        rows.append([column[0] for column in one])
-        obs = step.obs
-    env.close()
-    columns = [np.stack(column) for column in zip(*rows, strict=True)]
-    columns[5][-1] = True
-    datasets.save(datasets.Dataset(*columns), tmp_path / "recorded.hdf5")
+    """A dataset of a pendulum."""
+    datasets.save(recordings.played(300), tmp_path / "recorded.hdf5")
     return tmp_path / "recorded.hdf5"
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+import envs
 from envs import datasets
 from envs.datasets import Dataset
 
@@ -33,6 +34,22 @@ def made(ends, finished=True, obs_size=3, seed=0, known=True):
         infos={"qpos": random.normal(size=(rows, 4)), "logp": random.normal(size=rows).astype(np.float32)},
         notes={"env_id": "mujoco/Hopper-v5"},
     )
+
+
+def played(rows):
+    """So many steps of a pendulum on the host, cut off after the last."""
+    env = envs.make("gym/Pendulum-v1", num_envs=1)
+    obs, found = env.reset(0), []
+    for index in range(rows):
+        action = np.sin([[index]]).astype(np.float32)
+        step = env.step(action)
+        one = (obs, action, step.reward, step.discount, step.last, step.last, step.next_obs)
+        found.append([column[0] for column in one])
+        obs = step.obs
+    env.close()
+    columns = [np.stack(column) for column in zip(*found, strict=True)]
+    columns[5][-1] = True
+    return Dataset(*columns)
 
 
 def ogbench_arrays():

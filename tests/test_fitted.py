@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
 from agents import fitted, recordings
 from envs import datasets
 from envs.datasets import Dataset
 from tests.commands import call
+from tests.recordings import played
 from valuelearn import loop
 from valuelearn.types import Agent, EnvSpec, LearnerState
 
@@ -74,16 +74,7 @@ def test_the_value_of_another_policy_than_the_datas(head, terminates):
 def run(tmp_path_factory):
     """A run of two seeds on a recorded pendulum, and what it was recorded in."""
     folder = tmp_path_factory.mktemp("fitted")
-    env = envs.make("gym/Pendulum-v1", num_envs=1)
-    obs, rows = env.reset(0), []
-    for index in range(200):
-        action = np.sin([[index]]).astype(np.float32)
-        step = env.step(action)
-        one = (obs, action, step.reward, step.discount, step.last, step.last, step.next_obs)
-        rows.append([column[0] for column in one])
-        obs = step.obs
-    env.close()
-    datasets.save(Dataset(*map(np.stack, zip(*rows, strict=True))), folder / "rows.hdf5")
+    datasets.save(played(200), folder / "rows.hdf5")
     offline = f"offline={{dataset: {folder}/rows.hdf5, updates: 20, log_updates: 20, episodes: 0}}"
     small = ("agent.network.hidden=[8]", "train.seeds=2", "evaluation.episodes=0")
     source = ("train", CONFIGS / "offline" / "bc.yaml", "env.id=gym/Pendulum-v1", offline, *small)
