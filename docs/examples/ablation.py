@@ -14,7 +14,7 @@ from benchmarks.scores import curve
 from valuelearn import config, logs, stats
 
 FILE = Path("agents/configs/classic/dqn_cartpole.yaml")
-SHORT = ["train.env_frames=20_000", "train.log_frames=2_000", "train.seeds=5", "evaluation.episodes=0"]
+SHORT = ["train.env_frames=10_000", "train.log_frames=1_000", "train.seeds=5", "evaluation.episodes=0"]
 scores = {}
 for head in ("mse", "hl_gauss"):
     cfg = config.load(ExperimentConfig, FILE, [*SHORT, f"agent.head={head}"])
