@@ -133,6 +133,12 @@ def test_nothing_to_decide(start):
     assert (found.value, found.first_actions) == (-2, [])
 
 
+def test_laws_that_do_not_fit_are_refused():
+    mdp = dp.MDP.from_table([[[(1.0, 1, 1.0)]], []], 1.0, horizon=1)
+    with pytest.raises(MDPError, match=r"laws take 6\.0 GiB, at most 4 are had; give fewer"):
+        dp.by_quantiles(mdp, UTILITIES["abs"], Lattice(-2, 2, 1_000), 200_000)
+
+
 def test_what_cannot_be_had_is_refused():
     lattice, loop = Lattice(-1, 1, 3), endless("loop3")
     for objective in (objectives.Norm(), objectives.CVaR(0.1)):
