@@ -55,6 +55,17 @@ def test_every_objective(name, objective, stock):
     assert found.value <= exact.value + EXACT
 
 
+@pytest.mark.parametrize("tau", [0.25, 0.6])
+def test_a_coarse_grid_says_what_it_may_lack(tau):
+    objective = objectives.OptimisticCVaR(tau)
+    exact = dp.solve(mdp_of("rand39"), objective)
+    coarse, fine = (dp.solve(mdp_of("rand39"), objective, points=points) for points in (9, 41))
+    assert exact.value - coarse.value > 0.1
+    for found in (coarse, fine):
+        assert found.gap >= exact.value - found.value
+    assert fine.gap < coarse.gap / 3  # Stocks lie five times as close.
+
+
 def test_a_stationary_policy_against_value_iteration_on_a_lattice():
     """Rewards are whole and 1 / gamma is too, so no stock of the lattice is between others."""
     case = next(case for case in VECTORS["cases"] if case["objective"]["type"] == "policy_iteration")

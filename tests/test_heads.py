@@ -268,6 +268,27 @@ def test_quantile_losses_against_rlax(quantiles, target, kappa):
     np.testing.assert_allclose(iqn.loss(both, target), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kappa", [0.0, 0.5, 2.0])
+def test_gradients_of_quantile_losses_against_rlax(kappa):
+    """Ours are written out."""
+    fractions = projections.quantile_midpoints(8)
+    quantiles, target = (3 * jax.random.normal(jax.random.key(n), (n,)) for n in (8, 5))
+
+    def theirs(quantiles):
+        return rlax.quantile_regression_loss(quantiles, fractions, target, kappa)
+
+    expected = jax.grad(theirs)(quantiles) / (kappa or 1)
+    mine = jax.grad(heads.Quantile(8, kappa).loss)(quantiles, target)
+    np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-6)
+    assert jnp.abs(expected).sum() > 0.1
+    batch = jnp.stack([quantiles, -quantiles])  # Rows do not share a gradient, and losses weigh it.
+    weighed = jax.grad(lambda x: jnp.array([1.0, 3.0]) @ heads.Quantile(8, kappa).loss(x, target))(batch)
+    np.testing.assert_allclose(weighed[0], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        weighed[1], 3 * jax.grad(theirs)(-quantiles) / (kappa or 1), rtol=1e-5, atol=1e-6
+    )
+
+
 @given(
     out=st.floats(-10, 10, width=32),
     target=st.floats(-10, 10, width=32),
