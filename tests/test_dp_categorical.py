@@ -63,6 +63,7 @@ def test_values_of_an_endless_loop():
     lattice = Lattice(*case["objective"]["c_lattice"])
     found = value_iteration(endless("loop3"), UTILITIES["neg"], lattice, lattice, tolerance=1e-11)
     assert found.value[0, 8] == pytest.approx(case["answer"]["V_inf_s0_c0_0"], abs=EXACT)
+    assert len(found.actions) == 1  # Of all sweeps only the last chose for ever.
 
 
 def test_a_grid_too_small_is_seen():
