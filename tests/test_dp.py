@@ -7,6 +7,7 @@ import pytest
 from valuelearn import dp, objectives
 from valuelearn.dp.exact import TooLargeError, Unrolled
 from valuelearn.dp.grid import OnGrid
+from valuelearn.dp.interface import gap
 from valuelearn.dp.mdp import MDPError
 
 SURE = [[[(1.0, 1, 2.0)]], []]
@@ -176,6 +177,12 @@ def test_exactness_is_claimed_where_it_holds():
     certain = dp.solve(mdp, objectives.OCE(objectives.Exponential(2.0)))
     assert certain.gap == 0
     assert certain.value == pytest.approx(0.5 - np.log(2) / 2 - 0.5)  # Of a sure 0.5.
+
+
+def test_a_gap_is_a_difference_but_for_rounding():
+    assert gap(3.0, 1.0) == 2.0 and gap(-1.0, -1.5) == 0.5
+    assert gap(1.0 + 1e-10, 1.0) == gap(1e6 + 1e-4, 1e6) == gap(1.0, 3.0) == 0
+    assert gap(1.0 + 1e-8, 1.0) == pytest.approx(1e-8) and gap(1e6 + 0.01, 1e6) == pytest.approx(0.01)
 
 
 def test_wanted_returns_are_had():

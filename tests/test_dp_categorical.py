@@ -66,6 +66,14 @@ def test_values_of_an_endless_loop():
     assert len(found.actions) == 1  # Of all sweeps only the last chose for ever.
 
 
+@pytest.mark.parametrize("tolerance", [1.0, 1e-3])
+def test_values_without_an_end_are_as_near_as_was_asked_for(tolerance):
+    mdp = dp.MDP.from_table([[[(1.0, 0, 1.0)]]], 0.99)  # 1 for ever, worth 100.
+    stocks, returns = Lattice(-100, 100, 3), Lattice(0, 100, 101)
+    found = value_iteration(mdp, objectives.Mean(), stocks, returns, tolerance)
+    assert tolerance / 10 < 100 - found.value[0, 1] <= tolerance
+
+
 def test_a_grid_too_small_is_seen():
     """P5: mass beyond the grid is lost, and said to be."""
     mdp = mdp_of("cliff")

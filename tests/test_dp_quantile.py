@@ -116,6 +116,13 @@ def test_values_of_an_endless_loop_near_those_of_the_grid():
     assert found.actions.shape == (1, 3, 17)
 
 
+@pytest.mark.parametrize("tolerance", [1.0, 1e-3])
+def test_values_without_an_end_are_as_near_as_was_asked_for(tolerance):
+    mdp = dp.MDP.from_table([[[(1.0, 0, 1.0)]]], 0.99)  # 1 for ever, worth 100.
+    found = value_iteration(mdp, objectives.Mean(), Lattice(-100, 100, 3), 2, tolerance)
+    assert tolerance / 10 < 100 - found.value[0, 1] <= tolerance
+
+
 def test_of_equals_the_largest_mean_is_taken_then_the_first():
     """P11: from a stock that no return can exhaust all is worth nothing."""
     mdp = dp.MDP.from_table([[[(1.0, 1, float(reward))] for reward in (0, 1, 1)], []], 0.9)

@@ -1,5 +1,6 @@
 """Objectives against sorted samples, and what they say of themselves."""
 
+import dataclasses
 from typing import get_args
 
 import jax.numpy as jnp
@@ -11,6 +12,21 @@ from hypothesis.extra import numpy as st_numpy
 
 from valuelearn import objectives
 
+OBJECTIVES = (
+    objectives.Mean(),
+    objectives.TwoSlope(1.0, 2.0),
+    objectives.Squared(),
+    objectives.Threshold(),
+    objectives.Exponential(1.0),
+    objectives.Norm(),
+    objectives.Constraint(2.0),
+    objectives.Spectral([(0.2, 0.5), (0.7, 0.5)]).utility,
+    objectives.CVaR(0.5),
+    objectives.OptimisticCVaR(0.5),
+    objectives.MeanCVaR(0.5, 0.5),
+    objectives.Spectral([(0.2, 0.5), (0.7, 0.5)]),
+    objectives.OCE(objectives.Squared()),
+)
 SAMPLES = st_numpy.arrays(np.float32, 20, elements=st.floats(-100, 100, width=32))
 
 
@@ -101,6 +117,15 @@ def test_a_share_that_is_none_is_refused_by_name(of):
     name = {kind: name for name, kind in objectives.BY_NAME.items()}[of]
     with pytest.raises(objectives.ObjectiveError, match=f"^{name}: tau 0 was given"):
         of(0.0)
+
+
+@pytest.mark.parametrize("of", OBJECTIVES, ids=str)
+def test_objectives_are_values(of):
+    """Compiled functions are kept by their hash, and nobody changes one under them."""
+    again = dataclasses.replace(of)
+    assert again == of and hash(again) == hash(of)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        of.tau = 0.5
 
 
 def test_a_level_of_one_is_reached_by_many_equal_chances():
