@@ -304,6 +304,25 @@ def test_an_unknown_head_is_refused():
         heads.make("l2")
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("qr", "kappa", -1.0),
+        ("iqn", "kappa", np.inf),
+        ("qr", "num_quantiles", 0),
+        ("iqn", "num_fractions", 0),
+        ("huber", "delta", 0.0),
+        ("two_hot", "label_smoothing", -0.1),
+        ("hl_gauss", "label_smoothing", 1.1),
+        ("hl_gauss", "sigma_ratio", 0.0),
+        ("hl_gauss", "sigma_ratio", np.inf),
+    ],
+)
+def test_options_out_of_their_range_are_refused(name, option, value):
+    with pytest.raises(ValueError, match=f"{option} is {value}; a .*number .*is wanted"):
+        heads.make(name, **{option: value})
+
+
 def test_heads_do_not_need_flax():
     code = "import sys; from valuelearn.heads import HLGauss; sys.exit('flax' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -132,3 +132,56 @@ def test_a_level_of_one_is_reached_by_many_equal_chances():
     """Twenty thousand times 1 / 20,000 rounds to less than 1."""
     returns, chances = np.arange(20_000.0), np.full(20_000, 1 / 20_000)
     assert objectives.CVaR(1.0).stock(returns, chances) == -19_999
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        objectives.CVaR(0.3),
+        objectives.OptimisticCVaR(0.3),
+        objectives.MeanCVaR(0.3, 0.2),
+        objectives.Spectral([(0.2, 0.7), (0.6, 0.3)]),
+        objectives.OCE(objectives.TwoSlope(0.4, 3.0)),
+        objectives.OCE(objectives.Exponential(0.5)),
+        objectives.OCE(objectives.Squared()),
+    ],
+    ids=str,
+)
+def test_an_outer_objective_is_its_utility_at_the_best_stock(of):
+    random = np.random.default_rng(0)
+    returns, probabilities = random.normal(size=20), random.dirichlet(np.ones(20))
+    worth = returns if of.utility.dimensions is None else np.repeat(returns[:, None], 2, 1)
+
+    def at(stock):
+        value = of.scale * of.utility.score(worth, probabilities, stock)
+        return value - np.asarray(of.weights) @ np.atleast_1d(stock)
+
+    best = of.stock(returns, probabilities)
+    np.testing.assert_allclose(of.score(returns, probabilities), at(best), rtol=1e-12)
+    sign = 1 if of.sense == "max" else -1
+    for moved in random.normal(size=(50, *np.shape(best))):
+        assert sign * at(best + moved) <= sign * at(best)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: objectives.CVaR(-0.1), "cvar: tau -0.1 was given, more than 0 and at most 1 is wanted"),
+        (lambda: objectives.CVaR(1.1), "cvar: tau 1.1 was given"),
+        (lambda: objectives.MeanCVaR(0.5, -0.1), "mean_cvar: weight -0.1 was given, 0 to 1 is wanted"),
+        (lambda: objectives.MeanCVaR(0.5, 1.1), "mean_cvar: weight 1.1 was given"),
+        (
+            lambda: objectives.Spectral([(0.2, -0.5), (0.7, 1.5)]),
+            "weight -0.5 was given, at least 0 is wanted",
+        ),
+        (lambda: objectives.Spectral([(0.2, 0.5), (0.7, 0.6)]), "do not sum to 1"),
+        (lambda: objectives.OCE(objectives.TwoSlope(1.1, 2.0)), "above <= 1 <= below"),
+        (lambda: objectives.OCE(objectives.TwoSlope(0.5, 0.9)), "above <= 1 <= below"),
+        (lambda: objectives.OCE(objectives.Exponential(-1.0)), "a positive rate"),
+        (lambda: objectives.Exponential(0.0), "prefers nothing"),
+        (lambda: objectives.Norm(0.5), "order 0.5 was given, at least 1 is wanted"),
+    ],
+)
+def test_objectives_that_are_none_are_refused(make, sentence):
+    with pytest.raises(objectives.ObjectiveError, match=sentence):
+        make()

@@ -169,3 +169,9 @@ def test_quantile_midpoints(num_quantiles):
     fractions = projections.quantile_midpoints(num_quantiles)
     np.testing.assert_allclose(fractions, (np.arange(num_quantiles) + 0.5) / num_quantiles, rtol=1e-6)
     np.testing.assert_allclose(fractions, 1 - fractions[::-1], atol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0])
+def test_a_width_that_is_none_is_refused(sigma):
+    with pytest.raises(ValueError, match=f"sigma is {sigma}; a number above 0 is wanted"):
+        projections.hl_gauss(0.5, np.arange(3.0), sigma)
