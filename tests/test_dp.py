@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 import pytest
+from scipy import optimize
 
 from valuelearn import dp, objectives
 from valuelearn.dp.exact import TooLargeError, Unrolled
@@ -167,6 +168,38 @@ def test_a_draw_that_is_better_than_either_action():
     found = dp.solve(mdp, objectives.OptimisticCVaR(0.5))
     assert found.value == pytest.approx(1.2 + 1.4 * 2 / 3)  # Two draws of three take the coin.
     assert sorted(found.first_actions) == [0, 1]
+    assert found.gap == 0
+
+
+def frontier_of_coins():
+    """Coins for whose tails no stock is best but one between all returns, where many lines nearly meet."""
+    touching = np.linspace(0.03, 0.97, 12)
+    slope = touching - 0.5
+    luck = (1 - slope) / 2.5
+    prize = (2 + slope**2 / 2 - slope * touching) / (2.5 * luck)
+    return np.stack([luck, 1 - luck], 1), np.stack([prize, 0 * prize], 1)
+
+
+def random_coins(seed):
+    random = np.random.default_rng(seed)
+    return random.dirichlet(np.full(2, 0.5), 12), random.uniform(0, 4, (12, 2))
+
+
+@pytest.mark.parametrize(
+    ("chance", "reward"),
+    [frontier_of_coins(), *map(random_coins, range(9))],
+    ids=["frontier", *map(str, range(9))],
+)
+def test_draws_against_linear_programming(chance, reward):
+    """How likely each action is, and which of its outcomes are in the best tail."""
+    tau = 0.4
+    table = [[list(zip(p, [1, 1], r, strict=True)) for p, r in zip(chance, reward, strict=True)], []]
+    found = dp.solve(dp.MDP.from_table(table, 1.0, 1), objectives.OptimisticCVaR(tau))
+    taken = np.hstack([np.eye(24), -np.repeat(np.eye(12), 2, axis=0) * chance.reshape(-1, 1)])  # At most.
+    sums = np.kron(np.eye(2), np.ones(24))[:, :36]  # Of outcomes that are taken, and of actions.
+    cost = np.append(-reward.reshape(-1) / tau, np.zeros(12))
+    best = optimize.linprog(cost, taken, np.zeros(24), sums, [tau, 1.0])
+    assert found.value == pytest.approx(-best.fun, abs=1e-9)
     assert found.gap == 0
 
 

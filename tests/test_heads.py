@@ -124,6 +124,8 @@ def test_bfloat16_outputs(name, scale):
     for number in (head.value(out), targets, head.loss(out[:, 0], targets)):
         assert number.dtype == jnp.float32
         assert jnp.isfinite(number).all()
+    gradient = jax.grad(lambda out: head.loss(out, targets).sum())(out[:, 0])
+    assert gradient.dtype == jnp.bfloat16 and jnp.isfinite(gradient).all()
     wide, policy = out.astype(jnp.float32), jnp.asarray([0.2, 0.5, 0.3])
     np.testing.assert_allclose(head.value(out), head.value(wide), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(

@@ -54,12 +54,12 @@ def _quantile_huber(quantiles: jax.Array, fractions: jax.Array, target: jax.Arra
 def _forward(
     quantiles: jax.Array, fractions: jax.Array, target: jax.Array, kappa: float
 ) -> tuple[jax.Array, jax.Array]:
-    slope = _slope(quantiles, fractions, target, kappa)
+    slope = _slope(quantiles, fractions, target, kappa).astype(quantiles.dtype)
     return _loss(quantiles, fractions, target, kappa), slope
 
 
 def _backward(kappa: float, slope: jax.Array, g: jax.Array) -> tuple[jax.Array, None, None]:
-    return g[..., None] * slope, None, None
+    return (g[..., None] * slope).astype(slope.dtype), None, None
 
 
 _quantile_huber.defvjp(_forward, _backward)
