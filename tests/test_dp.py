@@ -303,6 +303,17 @@ def test_a_policy_without_end_is_followed_until_nothing_can_come(gamma, value):
     assert 0 < law.error <= 1e-10
 
 
+@pytest.mark.parametrize("action", [-1, 1, 2])
+def test_a_policy_cannot_take_an_action_that_is_not_there(action):
+    with pytest.raises(MDPError, match=f"action {action}"):
+        dp.execute(dp.MDP.from_table(SURE, 1.0), np.array([action, 0]))
+
+
+def test_rewards_of_another_shape_than_the_transitions_are_refused():
+    with pytest.raises(MDPError, match=r"shape \(3,\) were given, \(2, 1\) or \(2, 1, 2\) is wanted"):
+        dp.MDP.from_arrays(np.ones((2, 1, 2)) / 2, np.zeros(3), 0.9)
+
+
 def test_a_policy_that_stops_by_chance_is_followed_until_it_almost_surely_has():
     law = dp.execute(dp.MDP.from_table([[[(0.5, 0, 1.0), (0.5, 1, 1.0)]], []], 1.0), np.array([0]))
     np.testing.assert_allclose(law.probabilities[:10], 0.5 ** np.arange(1, 11))
