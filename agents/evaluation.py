@@ -156,7 +156,9 @@ def evaluate_run(
     functional = envs.is_functional(cfg.env.id)
     if video is not None:
         if functional:
-            raise config.ConfigError(f"--video {video}: {cfg.env.id} cannot be drawn")
+            raise config.ConfigError(
+                f"--video {video}: {cfg.env.id} cannot be drawn; atari/, mujoco/ and gym/ environments can"
+            )
         logs.check_new_file(video, (".gif",))
         _film(cfg, folder, video)  # First, so that a missing package is found before the long part.
         say(f"wrote {video}")
