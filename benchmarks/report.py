@@ -121,7 +121,7 @@ def _pictures(
         file = out / f"curves-{task.replace('/', '-')}.png"
         figures.learning_curves(file, task, curves)
         yield _picture(file, f"Learning curves on {task}: the mean over seeds, and its interval.")
-    figures.intervals(out / "scores.png", f"interquartile mean, {unit}", middles)
+    figures.intervals(out / "scores.png", f"interquartile mean,\n{unit}", middles)
     yield _picture(out / "scores.png", "Final scores: interquartile means and their intervals.")
     figures.profiles(out / "profiles.png", unit, named)
     yield _picture(out / "profiles.png", "Performance profiles: how many runs exceed a score.")
