@@ -6,8 +6,8 @@
 What cosmic-ray can change in heads, projections, backups, objectives and solvers is counted, and a random
 sample of that many changes is made, each in a copy of the tree, where the tests named below are run until one
 fails. Operators on bits are left out: here they stand in annotations and between masks, and put in the place
-of others they are type errors. Of a change with which the tests do not end in twice their time and a minute
-it counts that they noticed.
+of others they are type errors, mostly. Of a change with which the tests do not end in twice their time and a
+minute it counts that they noticed. The sample is that of the seed and of the code as it stands.
 
 Bar: 85 % are noticed. Those that are not are listed, the ones without any effect among them.
 """

@@ -50,7 +50,7 @@ class Front(NamedTuple):
 def merge(state: np.ndarray, paid: np.ndarray) -> tuple[Front, np.ndarray]:
     """The distinct pairs, and for each pair given, [n], which of them it is."""
     # Some pairs that are one may stay two where a border of rounding parts them: a cost, not an error.
-    rows = np.column_stack([state, np.rint(paid / SAME) + 0.0])  # Not as integers, which end; -0 is 0.
+    rows = np.column_stack([state, np.rint(paid / SAME) + 0.0])  # Integers would overflow; -0 is 0.
     _, first, index = np.unique(rows, axis=0, return_index=True, return_inverse=True)
     return Front(state[first], paid[first]), index.reshape(-1)
 
