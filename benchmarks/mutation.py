@@ -98,8 +98,8 @@ def _copy(folder: Path) -> Path:
     return folder
 
 
-def tests_pass(mutant: Mutant, copy: Path, patience: float | None = None) -> bool:
-    """Whether the tests of its part pass in a copy of the tree, in so many seconds at most."""
+def complaint(mutant: Mutant, copy: Path, patience: float | None = None) -> str | None:
+    """What the tests of its part say against a copy of the tree, in so many seconds at most; none if they pass."""
     own = Path(mutant.module).stem  # The tests of this very module first.
     names = sorted(TESTS[mutant.part].split(), key=lambda name: name not in (own, f"dp_{own}"))
     files = [f"tests/test_{name}.py" for name in names]
@@ -107,7 +107,8 @@ def tests_pass(mutant: Mutant, copy: Path, patience: float | None = None) -> boo
     environment = {
         **os.environ,
         "PYTHONDONTWRITEBYTECODE": "1",  # Of a change within a second of the last, Python would not know.
-        "JAX_COMPILATION_CACHE_DIR": str(copy.parent / "compiled"),
+        # Of its own: an entry that another process has half written is a warning, which fails a test.
+        "JAX_COMPILATION_CACHE_DIR": str(copy / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     try:
@@ -115,10 +116,10 @@ def tests_pass(mutant: Mutant, copy: Path, patience: float | None = None) -> boo
             command, cwd=copy, env=environment, capture_output=True, text=True, timeout=patience, check=False
         )
     except subprocess.TimeoutExpired:
-        return False
+        return f"no end within {patience:.0f} s"
     if done.returncode == 5:
         raise SystemExit(f"no tests in {files}")
-    return done.returncode == 0  # A process that crashes has noticed.
+    return f"{done.stdout}{done.stderr}exit code {done.returncode}" if done.returncode else None
 
 
 def main() -> None:
@@ -139,22 +140,23 @@ def main() -> None:
 
         def unchanged(mutant: Mutant) -> float:
             copy, start = copies.get(), time.perf_counter()
-            passed, seconds = tests_pass(mutant, copy), time.perf_counter() - start
+            said, seconds = complaint(mutant, copy), time.perf_counter() - start
             copies.put(copy)
-            if not passed:
-                raise SystemExit(f"the tests of {mutant.part} fail as they are")
+            if said:
+                raise SystemExit(f"the tests of {mutant.part} fail as they are:\n{said}")
             print(f"{mutant.part}: tests take {seconds:.0f} s", flush=True)
             return 60 + 2 * seconds
 
         def noticed(mutant: Mutant) -> bool:
             copy = copies.get()
             (copy / mutant.module).write_text(mutant.code())
-            survived = tests_pass(mutant, copy, patience[mutant.part])
+            said = complaint(mutant, copy, patience[mutant.part])
             shutil.copy(ROOT / mutant.module, copy / mutant.module)
             copies.put(copy)
-            if survived:
-                print(f"not noticed: {mutant.module}:{mutant.line}: {mutant.shown()}", flush=True)
-            return not survived
+            lines = said.splitlines() if said else ["NOT NOTICED"]
+            verdict = next((line for line in lines if line.startswith("FAILED")), lines[-1])
+            print(f"{mutant.module}:{mutant.line}: {mutant.shown()}: {verdict}", flush=True)
+            return said is not None
 
         one = {mutant.part: mutant for mutant in sample}
         with ThreadPoolExecutor(options.jobs) as pool:

@@ -24,9 +24,14 @@ with warnings.catch_warnings():  # rlax, an oracle of ours, rests on packages th
 
 jax.config.update("jax_num_cpu_devices", 2)  # For even numbers of seeds to be spread over.
 
-# No deadline: a first call compiles. No chance: a failure on one machine is a failure on all.
-hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
-hypothesis.settings.register_profile("storm", deadline=None, derandomize=True, max_examples=5_000)
+# No deadline, however slow the machine: a first call compiles. No chance: a failure on one is a failure on all.
+_UNHURRIED = {
+    "deadline": None,
+    "suppress_health_check": [hypothesis.HealthCheck.too_slow],
+    "derandomize": True,
+}
+hypothesis.settings.register_profile("tests", **_UNHURRIED)
+hypothesis.settings.register_profile("storm", **_UNHURRIED, max_examples=5_000)
 hypothesis.settings.load_profile("tests")
 
 
