@@ -99,7 +99,7 @@ def _copy(folder: Path) -> Path:
 
 
 def complaint(mutant: Mutant, copy: Path, patience: float | None = None) -> str | None:
-    """What the tests of its part say against a copy of the tree, in so many seconds at most; none if they pass."""
+    """What the tests of its part say against a copy of the tree, in so many seconds; none if they pass."""
     own = Path(mutant.module).stem  # The tests of this very module first.
     names = sorted(TESTS[mutant.part].split(), key=lambda name: name not in (own, f"dp_{own}"))
     files = [f"tests/test_{name}.py" for name in names]

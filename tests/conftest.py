@@ -24,14 +24,11 @@ with warnings.catch_warnings():  # rlax, an oracle of ours, rests on packages th
 
 jax.config.update("jax_num_cpu_devices", 2)  # For even numbers of seeds to be spread over.
 
-# No deadline, however slow the machine: a first call compiles. No chance: a failure on one is a failure on all.
-_UNHURRIED = {
-    "deadline": None,
-    "suppress_health_check": [hypothesis.HealthCheck.too_slow],
-    "derandomize": True,
-}
-hypothesis.settings.register_profile("tests", **_UNHURRIED)
-hypothesis.settings.register_profile("storm", **_UNHURRIED, max_examples=5_000)
+# No chance: a failure on one machine is a failure on all. Nor haste: a first call compiles.
+_SLOW = [hypothesis.HealthCheck.too_slow]
+_SAME = {"derandomize": True, "deadline": None, "suppress_health_check": _SLOW}
+hypothesis.settings.register_profile("tests", **_SAME)
+hypothesis.settings.register_profile("storm", **_SAME, max_examples=5_000)
 hypothesis.settings.load_profile("tests")
 
 
