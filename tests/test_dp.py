@@ -1,5 +1,7 @@
 """Processes that are none, laws of policies, and optima that a reader can work out."""
 
+import dataclasses
+
 import gymnasium
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from valuelearn import dp, objectives
 from valuelearn.dp.exact import TooLargeError, Unrolled
 from valuelearn.dp.grid import OnGrid
 from valuelearn.dp.interface import gap
-from valuelearn.dp.mdp import MDPError
+from valuelearn.dp.mdp import MDPError, bound
 
 SURE = [[[(1.0, 1, 2.0)]], []]
 COIN = {0: {0: [(0.5, 1, 4.0), (0.5, 1, -4.0)], 1: [(1.0, 1, 0.5)]}, 1: {}}
@@ -318,3 +320,35 @@ def test_a_policy_that_stops_by_chance_is_followed_until_it_almost_surely_has():
     law = dp.execute(dp.MDP.from_table([[[(0.5, 0, 1.0), (0.5, 1, 1.0)]], []], 1.0), np.array([0]))
     np.testing.assert_allclose(law.probabilities[:10], 0.5 ** np.arange(1, 11))
     assert law.mean == pytest.approx(2.0, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("gamma", "horizon", "most"),
+    [(0.9, None, 20.0), (0.5, 3, 3.5), (1.0, 4, 8.0), (0.5, 0, 0.0)],
+)
+def test_the_most_that_a_return_can_be(gamma, horizon, most):
+    mdp = dp.MDP.from_table([[[(0.5, 0, 1.0), (0.5, 0, -2.0), (0.0, 0, 50.0)]]], gamma, horizon)
+    assert bound(mdp) == pytest.approx(most, rel=1e-12)
+
+
+def test_nothing_bounds_a_return_that_may_go_on():
+    assert bound(dp.MDP.from_table([[[(0.5, 0, 1.0), (0.5, 1, 1.0)]], []], 1.0)) == np.inf
+
+
+def test_a_process_does_not_change():
+    mdp = dp.MDP.from_table(SURE, 1.0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        mdp.gamma = 0.5
+    assert mdp.probability.shape == (2, 1, 1)  # No action beyond those of the table.
+
+
+def test_the_step_that_reaches_too_many_pairs_is_named():
+    mdp = dp.MDP.from_table([[[(0.5, 0, 0.0), (0.5, 0, 1.0)]]], 0.9, horizon=20)
+    with pytest.raises(MDPError, match="more than 20 pairs of state and reward are reached after 5 steps"):
+        dp.execute(mdp, np.array([0]), max_pairs=20)  # After 4 there are 16.
+
+
+def test_the_first_wrong_action_is_named():
+    mdp = dp.MDP.from_table([[[(0.5, 1, 0.0), (0.5, 2, 0.0)]], [[(1.0, 3, 0.0)]], [[(1.0, 3, 0.0)]], []], 1.0)
+    with pytest.raises(MDPError, match="step 1, state 1: action 7 was given"):
+        dp.execute(mdp, np.array([0, 7, 8, 0]))

@@ -144,3 +144,13 @@ def test_what_cannot_be_had_is_refused():
         policy_iteration(mdp_of("cliff"), UTILITIES["neg"], lattice, lattice, np.zeros((24, 3), int))
     with pytest.raises(MDPError, match="after 3 sweeps"):
         value_iteration(endless("loop3"), UTILITIES["neg"], lattice, lattice, max_sweeps=3)
+
+
+@pytest.mark.parametrize("sweeps", [1, 2, 5])
+def test_how_far_laws_still_move_is_said(sweeps):
+    mdp = dp.MDP.from_table([[[(1.0, 0, 2.0)]]], 0.5)  # After k sweeps worth 4 - 2 ** (2 - k).
+    lattice = Lattice(-4, 4, 257)
+    with pytest.raises(MDPError, match=f"move by {2.0 ** (2 - sweeps):.3g} after {sweeps} sweeps"):
+        value_iteration(mdp, objectives.Mean(), lattice, lattice, max_sweeps=sweeps)
+    with pytest.raises(MDPError, match=f"move by {2.0 ** (2 - sweeps):.3g} after {sweeps} sweeps"):
+        policy_iteration(mdp, objectives.Mean(), lattice, lattice, np.zeros((1, 257), int), max_sweeps=sweeps)

@@ -145,3 +145,49 @@ def test_values_by_time_that_do_not_fit_are_refused():
     loop = dp.MDP.from_table([[[(0.5, 0, -1.0), (0.5, 0, 1.0)]]], 0.999)
     with pytest.raises(MDPError, match="fewer points"):
         dp.solve(loop, objectives.Squared(), points=1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("table", "gamma", "horizon", "low", "high"),
+    [
+        ([[[(1.0, 1, 2.0)]], []], 1.0, None, 0, 2),
+        ([[[(1.0, 1, -3.0)], [(1.0, 2, 1.0)]], [[(1.0, 2, -1.0)]], []], 1.0, None, -4, 1),
+        ([[[(1.0, 0, 1.0)]]], 0.9, None, 0, 10),
+        ([[[(1.0, 0, 1.0)]]], 0.9, 2, 0, 1.9),
+        ([[[(0.5, 0, 1.0), (0.5, 1, -1.0)]], [[(1.0, 1, -2.0)]]], 0.5, None, -4, 2),
+    ],
+)
+def test_the_range_of_returns(table, gamma, horizon, low, high):
+    found = grid.range_of_returns(dp.MDP.from_table(table, gamma, horizon))
+    np.testing.assert_allclose(found, [[low], [high]], atol=3e-8)
+    assert found[0] <= low and found[1] >= high - 1e-9  # No wider than what the last sweep left.
+
+
+def test_how_far_apart_returns_are():
+    returns = grid.OnGrid(dp.MDP.from_table([[[(1.0, 1, 2.0)]], []], 1.0), points=5)
+    np.testing.assert_allclose(returns.returns[:, 0], [0.0, 0.5, 1.0, 1.5, 2.0])
+    assert returns.spacing == 0.5
+
+
+@pytest.mark.parametrize(
+    ("gamma", "horizon", "steps"), [(1.0, 3, 3), (0.5, None, 1), (0.5, 2, 0.5 * 0.75 / 0.5)]
+)
+def test_the_error_of_interpolation_grows_with_the_steps(gamma, horizon, steps):
+    """A spacing a step, discounted, times the slope; and the tolerance, a share of the range."""
+    mdp = dp.MDP.from_table([[[(1.0, 0, 1.0)]]], gamma, horizon)
+    found = grid.OnGrid(mdp, points=101)
+    utility, width = objectives.TwoSlope(0, 2), (found.high - found.low).item()
+    assert found.error(utility) == pytest.approx(width * (2 * steps / 100 + 1e-6), rel=1e-12)
+    assert 0 < found.error(objectives.Mean()) <= 1e-9 * max(width, 1)
+
+
+def test_no_error_is_known_of_vectors_or_without_end():
+    vector = dp.MDP.from_table([[[(1.0, 1, [1.0, 2.0])]], []], 1.0, 1)
+    assert np.isnan(grid.OnGrid(vector, points=11).error(objectives.Norm()))
+
+
+def test_a_mean_without_end_is_as_near_as_it_says():
+    mdp = dp.MDP.from_table([[[(1.0, 0, 1.0)]]], 0.99)  # 1 for ever, worth 100.
+    planner = grid.OnGrid(mdp, points=101)
+    (value,), _ = planner.values(objectives.Mean(), np.zeros((1, 1)))
+    assert abs(value - 100) <= planner.error(objectives.Mean())

@@ -328,3 +328,23 @@ def test_options_out_of_their_range_are_refused(name, option, value):
 def test_heads_do_not_need_flax():
     code = "import sys; from valuelearn.heads import HLGauss; sys.exit('flax' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("huber", {"delta": 1.0}),
+        ("two_hot", {"v_min": -10.0, "v_max": 10.0, "num_bins": 51, "label_smoothing": 0.0}),
+        (
+            "hl_gauss",
+            {"v_min": -10.0, "v_max": 10.0, "num_bins": 51, "sigma_ratio": 0.75, "convention": "edges"},
+        ),
+        ("c51", {"v_min": -10.0, "v_max": 10.0, "num_bins": 51}),
+        ("qr", {"num_quantiles": 200, "kappa": 1.0}),
+        ("iqn", {"num_fractions": 64, "kappa": 1.0}),
+    ],
+)
+def test_options_that_are_not_given_are_the_published_ones(name, options):
+    given, named = heads.make(name), heads.make(name, **options)
+    assert jax.tree.structure(given) == jax.tree.structure(named)
+    jax.tree.map(np.testing.assert_array_equal, given, named)

@@ -1,6 +1,7 @@
 """Objectives against sorted samples, and what they say of themselves."""
 
 import dataclasses
+import math
 from typing import get_args
 
 import jax.numpy as jnp
@@ -185,3 +186,32 @@ def test_an_outer_objective_is_its_utility_at_the_best_stock(of):
 def test_objectives_that_are_none_are_refused(make, sentence):
     with pytest.raises(objectives.ObjectiveError, match=sentence):
         make()
+
+
+@pytest.mark.parametrize(
+    ("utility", "wanted"),
+    [
+        (objectives.Mean(), lambda x, y: x),
+        (objectives.TwoSlope(0.5, 3.0), lambda x, y: 0.5 * max(x, 0) + 3 * min(x, 0)),
+        (objectives.Squared(), lambda x, y: -(x**2)),
+        (objectives.Threshold(), lambda x, y: float(x >= 0)),
+        (objectives.Threshold(strict=True), lambda x, y: float(x > 0)),
+        (objectives.Norm(1), lambda x, y: -abs(x) - abs(y)),
+        (objectives.Norm(2), lambda x, y: -math.hypot(x, y)),
+        (objectives.Constraint(3.0), lambda x, y: x + 3 * min(y, 0)),
+        (
+            objectives.Spectral([(0.2, 0.25), (0.5, 0.75)]).utility,
+            lambda x, y: 1.25 * min(x, 0) + 1.5 * min(y, 0),
+        ),
+    ],
+    ids=str,
+)
+def test_utilities_are_their_formulas(utility, wanted):
+    points = [(x, y) for x in (-2.0, -0.5, 0.0, 0.5, 3.0) for y in (-1.5, 0.0, 2.5)]
+    given = np.array(
+        points
+        if utility.dimensions == 2 or isinstance(utility, objectives.Norm)
+        else [[x] for x, _ in points]
+    )
+    given = given if given.shape[-1] == 2 else given[:, 0]
+    np.testing.assert_allclose(utility(given), [wanted(x, y) for x, y in points], rtol=1e-12)

@@ -175,3 +175,14 @@ def test_quantile_midpoints(num_quantiles):
 def test_a_width_that_is_none_is_refused(sigma):
     with pytest.raises(ValueError, match=f"sigma is {sigma}; a number above 0 is wanted"):
         projections.hl_gauss(0.5, np.arange(3.0), sigma)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 1.0, 20.0])
+@pytest.mark.parametrize("target", [-np.inf, -1e30, -1e3, 1e3, 1e30, np.inf])
+def test_hl_gauss_far_from_the_support(sigma, target):
+    """From bin to bin the mass grows by the same factor, that of the nearest thousand deviations at most."""
+    edges = jnp.linspace(-1.0, 1.0, 5)
+    law = np.asarray(projections.hl_gauss(jnp.float32(target), edges, sigma))
+    assert law.sum() == pytest.approx(1.0, abs=1e-6)
+    factor = np.exp(-min(abs(target) / sigma, 1e3) * 0.5 / sigma)
+    assert law[0 if target < 0 else -1] == pytest.approx((1 - factor) / (1 - factor**4), abs=0.005)

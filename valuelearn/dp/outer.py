@@ -62,8 +62,6 @@ def _candidates(planner: Planner, objective: Outer) -> tuple[np.ndarray, float]:
     if isinstance(objective.utility, Squared):  # Its best stock need not be less a return.
         spacing = float("nan")
     grid = np.array(list(itertools.product(np.sort(-returns), repeat=count)))
-    if count == 1:
-        return grid, spacing
     return grid[(np.diff(grid, axis=1) <= 0).all(1)], spacing
 
 
