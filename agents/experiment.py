@@ -128,6 +128,14 @@ class TrainConfig(Section):
     """Threads that compute on a CPU; none for one per core. One is faster where networks are tiny."""
 
 
+class ParallelConfig(Section):
+    """One seed on several devices."""
+
+    devices: Annotated[int, Field(gt=0, le=65_536)] = 1
+    """Devices that each seed is computed on, with equal parts of its environments, replay and batches; a CPU
+    is made into as many."""
+
+
 class EvaluationConfig(Section):
     """Greedy evaluation after training and by `valuelearn evaluate`."""
 
@@ -186,6 +194,8 @@ class ExperimentConfig(Section):
     """The agent; `agent.name` says which, and so which keys it takes."""
     train: TrainConfig = TrainConfig()
     """Training."""
+    parallel: ParallelConfig = ParallelConfig()
+    """Devices for one seed."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Evaluation."""
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -217,6 +227,7 @@ class ExperimentConfig(Section):
             self.agent.check(self.env.num_envs, self.train.collect_steps)
         else:
             recordings.check(self.agent)
+        self._check_parts()
         self._check_pessimism()
         self._check_leavings()
         if self.rollouts is not None:
@@ -240,6 +251,16 @@ class ExperimentConfig(Section):
     def _compiled(self) -> bool:
         """Whether what is played in runs inside the compiled loop."""
         return envs.is_functional(self.env.id) if self.rollouts is None else self.rollouts.compiled
+
+    def _check_parts(self) -> None:
+        """Refuse what cannot be divided among devices."""
+        sizes = {} if self.offline is not None else {"env.num_envs": self.env.num_envs}
+        if isinstance(self.agent, QConfig | LearnerConfig):
+            sizes["agent.replay.batch_size"] = self.agent.replay.batch_size
+        for key, size in sizes.items():
+            if size % self.parallel.devices:
+                reason = f"a multiple of parallel.devices = {self.parallel.devices} is wanted"
+                raise Misfit(key, size, reason, "parallel.devices")
 
     def _check_pessimism(self) -> None:
         """Refuse agents that prefer what was recorded, or doubt a model, where there is no such thing."""
@@ -341,16 +362,17 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     return load(ExperimentConfig, folder / "config.yaml", overrides)
 
 
-def _set_up_cpu(config: TrainConfig) -> None:
+def _set_up_cpu(config: ExperimentConfig) -> None:
     """Say how a CPU is to be used, which XLA asks once per process, where its first array is made."""
-    threads = config.cpu_threads or os.cpu_count() or 1
-    if config.cpu_threads is not None:
+    train, devices = config.train, config.parallel.devices
+    threads = train.cpu_threads or os.cpu_count() or 1
+    if train.cpu_threads is not None:
         os.environ["NPROC"] = str(threads)
     # A core computes its share of the seeds sooner than all cores together compute every operation on all.
-    shares = max(count for count in range(1, threads + 1) if config.seeds % count == 0)
-    if shares > 1:
+    shares = max(count for count in range(1, max(threads // devices, 1) + 1) if train.seeds % count == 0)
+    if shares * devices > 1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # It was asked before.
-            jax.config.update("jax_num_cpu_devices", shares)
+            jax.config.update("jax_num_cpu_devices", shares * devices)
 
 
 def make(config: ExperimentConfig) -> Experiment:
@@ -359,7 +381,10 @@ def make(config: ExperimentConfig) -> Experiment:
     Raises:
         Misfit: for what the config asks and the environment does not allow.
     """
-    _set_up_cpu(config.train)
+    _set_up_cpu(config)
+    if config.parallel.devices > (there := jax.local_device_count()):
+        reason = f"this machine has {there} of {jax.devices()[0].device_kind}"
+        raise Misfit("parallel.devices", config.parallel.devices, reason)
     if config.offline is not None:
         return _make_offline(config, config.offline)
     beside: Callable[[Memory], Memory] | None = None

@@ -30,17 +30,17 @@ def check_memory(cfg: ExperimentConfig, built: Experiment) -> str:
     Raises:
         Misfit: where they take more than nine tenths of the device's free memory.
     """
-    leaves = jax.tree.leaves(built.learner)
-    devices = len(loop.devices_for(cfg.train.seeds))
-    sharing = devices if jax.default_backend() == "cpu" else 1  # Devices with one memory.
-    seeds = cfg.train.seeds * sharing // devices
+    leaves, memory_bytes = jax.tree.leaves(built.learner), built.algorithm.memory_bytes
+    shares, parts = loop.mesh_for(cfg.train.seeds, cfg.parallel.devices).devices.shape
+    sharing = shares * parts if jax.default_backend() == "cpu" else 1  # Devices with one memory.
+    seeds = cfg.train.seeds / shares  # Of each device.
     free, device = free_bytes(), jax.devices()[0].device_kind
     if cfg.offline is None:
-        experience = built.algorithm.memory_bytes * seeds
+        experience = memory_bytes * seeds * sharing / parts
     else:  # All seeds of a device learn from the same, and one copy is there already.
-        experience = built.algorithm.memory_bytes * sharing
-        free += built.algorithm.memory_bytes
-    learner = sum(x.size * x.dtype.itemsize for x in leaves) * seeds
+        experience = memory_bytes * sharing
+        free += memory_bytes
+    learner = sum(x.size * x.dtype.itemsize for x in leaves) * seeds * sharing
     text = (
         f"{experience / 2**30:.2f} GiB of experience and {learner / 2**30:.2f} GiB of networks, "
         f"of {free / 2**30:.2f} GiB free on {device}"
@@ -163,16 +163,17 @@ def _chunks(
     agent, memory, schedule = built.algorithm.agent, built.algorithm.memory, built.schedule
     if cfg.offline is not None:
         parts = (agent, memory, built.env.spec, schedule, _seeds(cfg))
-        return evaluation.along(cfg, built, loop.train_offline(*parts, start, stopping))
+        return evaluation.along(cfg, built, loop.train_offline(*parts, start, stopping, cfg.parallel.devices))
     if start is not None and start.memory is None:
         # An empty replay is warmed up again, by the policy as it is.
         start = start._replace(memory=jax.jit(lambda: _initial(cfg, built)().memory)())
         warmup_steps = schedule.warmup_steps + int(np.max(start.env_steps))
         schedule = schedule._replace(warmup_steps=warmup_steps)
+    more = (start, stopping, cfg.parallel.devices)
     if isinstance(built.env, FunctionalEnv):
-        chunks = loop.train_functional(agent, built.env, memory, schedule, _seeds(cfg), start, stopping)
+        chunks = loop.train_functional(agent, built.env, memory, schedule, _seeds(cfg), *more)
     else:
-        chunks = loop.train_host(agent, built.env, memory, schedule, cfg.train.seed, start, stopping)
+        chunks = loop.train_host(agent, built.env, memory, schedule, cfg.train.seed, *more)
     if cfg.rollouts is None:
         return chunks
     return evaluation.along(cfg, built, reach.along(cfg, built, chunks))

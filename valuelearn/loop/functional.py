@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from valuelearn.loop.parts import (
     NO_EXPERIENCE,
@@ -21,20 +20,8 @@ from valuelearn.loop.parts import (
     updates_of,
     zeros_of,
 )
+from valuelearn.loop.placement import BY_SEED, agreed, each_share, in_parts, mesh_for, place
 from valuelearn.types import Agent, Array, FunctionalEnv, Memory, Metrics, Trajectory
-
-_SEEDS, _EVERYWHERE = jax.sharding.PartitionSpec("seeds"), jax.sharding.PartitionSpec()
-_TOGETHER = "together"  # The seeds of one device.
-
-
-def agreed(holds: jax.Array) -> jax.Array:
-    """Whether it holds of all seeds of this device: one answer, which a loop over all of them can end by."""
-    return jax.lax.pmin(holds.astype(jnp.int32), _TOGETHER) > 0
-
-
-def of_all_seeds(function: Callable, in_axes: tuple[int | None, ...]) -> Callable:
-    """The function of one seed for all seeds of a device, that have to be `agreed`."""
-    return jax.vmap(function, in_axes, axis_name=_TOGETHER)
 
 
 def _chunk(
@@ -98,12 +85,6 @@ def initial_functional(
     return lambda: jax.vmap(lambda key: init_functional(agent, env, memory, key))(keys)
 
 
-def devices_for(seeds: int) -> list[jax.Device]:
-    """The devices that take equal shares of so many seeds: as many as divide them."""
-    devices = jax.local_devices()
-    return devices[: max(count for count in range(1, len(devices) + 1) if seeds % count == 0)]
-
-
 def train_functional(
     agent: Agent,
     env: FunctionalEnv,
@@ -112,31 +93,32 @@ def train_functional(
     seeds: Sequence[int],
     start: RunState | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    devices: int = 1,
 ) -> Iterator[Chunk]:
     """Train every seed at once on a functional environment, a chunk at a time.
 
-    Seeds are spread over the devices, so far as their number divides into equal shares.
+    Seeds are spread over what there is of devices, so far as their number divides into equal shares; with
+    several `devices` for each, its environments, what is remembered of them and its batches lie in parts.
 
     `start` is the state of an earlier chunk to go on from; its buffers are taken. Once `stopping`
     answers True the chunk under way is the last, with a checkpoint due where more would have followed.
     """
-    count = len(seeds) if start is None else len(start.env_steps)
-    mesh = jax.sharding.Mesh(np.asarray(devices_for(count)), ("seeds",))
-    spread = jax.sharding.NamedSharding(mesh, _SEEDS)
+    mesh = mesh_for(len(seeds) if start is None else len(start.env_steps), devices)
+    memory, by_seed = in_parts(memory, mesh), jax.sharding.NamedSharding(mesh, BY_SEED)
     if start is None:
-        state = jax.jit(initial_functional(agent, env, memory, seeds), out_shardings=spread)()
+        initial = initial_functional(agent, env, memory, seeds)
+        placed = place(jax.eval_shape(initial), mesh)
+        state = jax.jit(initial, out_shardings=placed)()
     else:
-        state = jax.device_put(start, spread)
+        placed = place(start, mesh)
+        state = jax.device_put(start, placed)
     vector_steps = schedule.steps_per_iteration * env.spec.num_envs
     warmup, total = (-(-steps // vector_steps) for steps in (schedule.warmup_steps, schedule.total_steps))
     per_chunk = max(schedule.chunk_steps // vector_steps, 1)
     done = int(state.env_steps[0]) // vector_steps  # Every step of a functional environment is valid.
 
-    chunk = of_all_seeds(_chunk(agent, env, memory, schedule.steps_per_iteration), (0, None, None))
-    in_specs = (_SEEDS, _EVERYWHERE, _EVERYWHERE)
-    # Unchecked: loops start from constants, which every device has alike, and carry what is each one's own.
-    chunk = jax.shard_map(chunk, mesh=mesh, in_specs=in_specs, out_specs=_SEEDS, check_vma=False)
-    run, seconds = compiled(chunk, state, 1, 1, donate=(0,))
+    chunk = each_share(_chunk(agent, env, memory, schedule.steps_per_iteration), mesh, (0, None, None))
+    run, seconds = compiled(chunk, state, 1, 1, donate=(0,), out=(placed, by_seed, by_seed, by_seed))
     for first, end, updates in ((0, min(warmup, total), 0), (warmup, total, schedule.updates_per_iteration)):
         for begin in range(max(first, done), end, per_chunk):
             iterations = min(per_chunk, end - begin)

@@ -22,6 +22,7 @@ from valuelearn.loop.parts import (
     metrics_of,
     updates_of,
 )
+from valuelearn.loop.placement import in_parts, mesh_for, place
 from valuelearn.types import Agent, Array, HostEnv, LearnerState, Memory, Metrics, Trajectory
 
 
@@ -65,14 +66,20 @@ def train_host(
     seed: int,
     start: RunState | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    devices: int = 1,
 ) -> Iterator[Chunk]:
     """Train one seed on a host environment, a chunk at a time.
+
+    With several `devices` what is remembered of the environments and batches lie in parts over them.
 
     `start` is the state of an earlier chunk at which a checkpoint was due, to go on from; its
     buffers are taken. Once `stopping` answers True the chunk under way ends and is the last, with a
     checkpoint due, for which episodes are cut as the uninterrupted run would not have cut them.
     """
-    state = jax.jit(initial_host(agent, env, memory, seed))() if start is None else start
+    mesh = mesh_for(1, devices)
+    memory, initial = in_parts(memory, mesh), initial_host(agent, env, memory, seed)
+    placed = place(jax.eval_shape(initial), mesh, seeds=False)
+    state = jax.jit(initial, out_shardings=placed)() if start is None else jax.device_put(start, placed)
     learner, memory_state, key, env_steps = state.learner, state.memory, state.key, int(state.env_steps)
     obs = env.reset(_episode_seed(seed, env_steps))
 
@@ -85,7 +92,7 @@ def train_host(
     empty = jax.eval_shape(lambda: empty_trajectory(env.spec, schedule.steps_per_iteration))
     act, seconds = compiled(act, learner, obs, key, 0, 0, donate=())
     split, more = compiled(split, key, donate=())
-    add, and_more = compiled(memory.add, memory_state, empty, donate=(0,))
+    add, and_more = compiled(memory.add, memory_state, empty, donate=(0,), out=placed.memory)
     pending_compile = seconds + more + and_more
 
     # On a CPU JAX runs what one thread asks for in turn: asked for here, actions would wait for the updates.
@@ -114,7 +121,8 @@ def train_host(
                 arguments = (learner, memory_state, update_key, schedule.updates_per_iteration)
                 # Later actions of an iteration are those of the learner before its updates.
                 taken = (0, 1) if schedule.steps_per_iteration == 1 else (1,)
-                learn, seconds = compiled(updates_of(agent, memory), *arguments, donate=taken)
+                out = (placed.learner, placed.memory, None, None)
+                learn, seconds = compiled(updates_of(agent, memory), *arguments, donate=taken, out=out)
                 pending_compile += seconds
             learner, memory_state, update_metrics, halt = learn(
                 learner, memory_state, update_key, schedule.updates_per_iteration

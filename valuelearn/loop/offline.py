@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelearn.loop.functional import agreed, devices_for, of_all_seeds
 from valuelearn.loop.parts import (
     NO_EXPERIENCE,
     Chunk,
@@ -19,10 +18,9 @@ from valuelearn.loop.parts import (
     metrics_of,
     updates_of,
 )
+from valuelearn.loop.placement import BY_SEED, EVERYWHERE, agreed, each_share, in_parts, mesh_for
 from valuelearn.replay import Priorities, ReplayState
 from valuelearn.types import Agent, Array, EnvSpec, Memory
-
-_SEEDS, _EVERYWHERE = jax.sharding.PartitionSpec("seeds"), jax.sharding.PartitionSpec()
 
 
 def _priorities(dataset: Any) -> Priorities | None:
@@ -52,20 +50,24 @@ def train_offline(
     seeds: Sequence[int],
     start: RunState | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    devices: int = 1,
 ) -> Iterator[Chunk]:
     """Train every seed at once on what `memory` holds from its beginning, a chunk at a time.
+
+    With several `devices` for each seed its batches lie in parts; the dataset is whole on each.
 
     The schedule's steps are updates. `start` is the state of an earlier chunk to go on from; its buffers
     are taken. Once `stopping` answers True the chunk under way is the last, with a checkpoint due where
     more would have followed.
     """
     count = len(seeds)
-    mesh = jax.sharding.Mesh(np.asarray(devices_for(count)), ("seeds",))
-    spread, everywhere = (jax.sharding.NamedSharding(mesh, spec) for spec in (_SEEDS, _EVERYWHERE))
+    mesh = mesh_for(count, devices)
+    memory = in_parts(memory, mesh)
+    by_seed, everywhere = (jax.sharding.NamedSharding(mesh, spec) for spec in (BY_SEED, EVERYWHERE))
     if start is None:
-        state = jax.jit(initial_offline(agent, memory, spec, seeds), out_shardings=spread)()
+        state = jax.jit(initial_offline(agent, memory, spec, seeds), out_shardings=by_seed)()
     else:
-        state = jax.device_put(start, spread)
+        state = jax.device_put(start, by_seed)
     # An argument of the compiled function: held within it, it would be compiled as a constant.
     dataset = jax.device_put(memory.init(), everywhere)
     learn = updates_of(agent, memory, agreed)
@@ -81,14 +83,8 @@ def train_offline(
     def drawn(state: RunState, dataset: Array, key: jax.Array) -> Any:
         return memory.sample(held(state, dataset), key)
 
-    chunk = jax.shard_map(
-        of_all_seeds(one, (0, None, None)),
-        mesh=mesh,
-        in_specs=(_SEEDS, _EVERYWHERE, _EVERYWHERE),
-        out_specs=_SEEDS,
-        check_vma=False,
-    )
-    run, seconds = compiled(chunk, state, dataset, 1, donate=(0,))
+    chunk = each_share(one, mesh, (0, None, None))
+    run, seconds = compiled(chunk, state, dataset, 1, donate=(0,), out=by_seed)
     for begin in range(int(state.learner.updates[0]), schedule.total_steps, schedule.chunk_steps):
         end = min(begin + schedule.chunk_steps, schedule.total_steps)
         state, metrics, halt = run(state, dataset, end - begin)

@@ -174,15 +174,18 @@ def metrics_of(state: RunState, experience: Experience, metrics: Metrics) -> dic
     return {name: np.asarray(value, np.float64) for name, value in found.items()}
 
 
-def compiled(function: Callable, *arguments: Any, donate: tuple[int, ...]) -> tuple[Callable, float]:
-    """The function compiled for these arguments alone, and the seconds that took.
+def compiled(
+    function: Callable, *arguments: Any, donate: tuple[int, ...], out: Any = None
+) -> tuple[Callable, float]:
+    """The function compiled for these arguments alone, and the seconds that took; `out` says where its
+    results are to lie.
 
     Compiling ahead of time keeps the promise of one compilation per phase: arguments of another
     shape are an error, not a second compilation.
     """
     start = time.perf_counter()
-    compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
-    return compiled, time.perf_counter() - start
+    jitted = jax.jit(function, donate_argnums=donate, out_shardings=out)
+    return jitted.lower(*arguments).compile(), time.perf_counter() - start
 
 
 def checkpoint_due(schedule: Schedule, before: int, now: int) -> bool:
