@@ -44,6 +44,11 @@ FOREVER = [[[(1.0, 0, 0.0)], [(1.0, 1, 1.0)]], []]
             {},
             "(probability, next state, reward of 2 numbers) is wanted",
         ),
+        (
+            [[[(1.0, 1, 0.0, True, {})]], []],
+            {},
+            "reward of 1 numbers) is wanted, or with whether the episode",
+        ),
         ({0: {0: [(1.0, 5, 0.0)]}, 5: {}}, {}, "2 states but none called 1; number them from 0"),
         ([], {}, "the table is empty"),
         (FOREVER, {"gamma": 1}, "a policy can stay in states 0 for ever; give a horizon, or a gamma below 1"),
@@ -73,8 +78,11 @@ def test_what_is_no_process_is_refused(table, kwargs, sentence):
     ],
 )
 def test_objectives_that_a_process_cannot_serve_are_refused(objective, kwargs, sentence):
+    mdp = dp.MDP.from_table(FOREVER, **kwargs)
     with pytest.raises(MDPError, match=sentence):
-        dp.solve(dp.MDP.from_table(FOREVER, **kwargs), objective)
+        dp.solve(mdp, objective)
+    with pytest.raises(MDPError, match=sentence):
+        dp.frontier(mdp, [objectives.Mean(), objective])
 
 
 @pytest.mark.parametrize(

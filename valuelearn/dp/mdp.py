@@ -191,8 +191,10 @@ class MDP:
             for index, outcome in enumerate(found):
                 place = (state, action, index)
                 try:
-                    probability[place], next_state[place], reward[place] = outcome[:3]
-                    terminated[place] = len(outcome) == 4 and outcome[3]
+                    probability[place], next_state[place], reward[place], *end = outcome
+                    if len(end) > 1:
+                        raise ValueError("of more nothing is known")
+                    terminated[place] = bool(end and end[0])
                     if next_state[place] != outcome[1]:
                         raise ValueError("a state is a whole number")
                     if np.size(outcome[2]) != np.size(first):
@@ -200,7 +202,8 @@ class MDP:
                 except (TypeError, ValueError) as error:
                     raise MDPError(
                         f"state {state}, action {action}: {outcome!r} was given, "
-                        f"(probability, next state, reward of {np.size(first)} numbers) is wanted"
+                        f"(probability, next state, reward of {np.size(first)} numbers) is wanted, "
+                        "or with whether the episode terminates there"
                     ) from error
             _check_known(next_state[state, action], len(rows), f"state {state}, action {action}")
         # Episodes that end there get a state of their own: the table may lead on from theirs.
