@@ -383,7 +383,7 @@ def make(config: ExperimentConfig) -> Experiment:
     """
     _set_up_cpu(config)
     if config.parallel.devices > (there := jax.local_device_count()):
-        reason = f"this machine has {there} of {jax.devices()[0].device_kind}"
+        reason = f"there are {there} here ({jax.devices()[0].device_kind}); at most that many are wanted"
         raise Misfit("parallel.devices", config.parallel.devices, reason)
     if config.offline is not None:
         return _make_offline(config, config.offline)
