@@ -204,7 +204,6 @@ def test_objectives_that_are_none_are_refused(make, sentence):
             lambda x, y: 1.25 * min(x, 0) + 1.5 * min(y, 0),
         ),
     ],
-    ids=str,
 )
 def test_utilities_are_their_formulas(utility, wanted):
     points = [(x, y) for x in (-2.0, -0.5, 0.0, 0.5, 3.0) for y in (-1.5, 0.0, 2.5)]
