@@ -17,13 +17,13 @@ import numpy as np
 
 from valuelearn import checks
 from valuelearn.dp.conditions import check_on_laws
-from valuelearn.dp.exact import evaluate
+from valuelearn.dp.exact import choose, evaluate
 from valuelearn.dp.grid import Grid, Process, points_of
+from valuelearn.dp.laws import rounding
 from valuelearn.dp.mdp import MDP, MDPError, exist
 from valuelearn.objectives import Utility
 from valuelearn.types import Array
 
-_SAME = 1e-10
 _BLOCK = 8  # Returns that are read at once.
 
 
@@ -194,7 +194,7 @@ def _tables(process: Process, utility: Utility, stocks: Lattice, returns: Lattic
     number, weight = grid.corners(((points + rewards) / gamma)[..., None])
     image = rewards + gamma * values  # [R, N]
     below, part = line.corners(image[..., None])
-    margin = _SAME * max(abs(returns.low), abs(returns.high))
+    margin = rounding(max(abs(returns.low), abs(returns.high)))
     beyond = np.stack([image < returns.low - margin, image > returns.high + margin])  # [2, R, N]
     outside = np.asarray(beyond.any(0))
     first, share = _shares(below, np.where(outside[..., None], 0.0, part), blocks)
@@ -294,8 +294,7 @@ def _greedy(process: Process, tables: _Tables, laws: jax.Array, kept: jax.Array 
 
     expected = _summed(process, term, (*process.number.shape[:2], 4, len(laws)), 1)
     q, mean, moved, clipped = jnp.moveaxis(expected, 2, 0)
-    good = _near_the_top(jnp.where(process.probability.any(-1)[..., None], q, -jnp.inf))
-    best = _near_the_top(jnp.where(good, mean, -jnp.inf)).argmax(1)
+    best, good = choose(jnp.where(process.probability.any(-1)[..., None], q, -jnp.inf), mean)
     if kept is not None:
         best = jnp.where(jnp.take_along_axis(good, kept[:, None], 1)[:, 0], kept, best)
     return _Greedy(best, *(jnp.take_along_axis(lost, best[:, None], 1).max() for lost in (moved, clipped)))
@@ -312,12 +311,6 @@ def _summed(
     outcomes = process.probability, process.next_state, process.number
     by_outcome = tuple(jnp.moveaxis(of, -1, 0) for of in outcomes)
     return jax.lax.scan(add, jnp.zeros(shape), by_outcome, unroll=at_once)[0]
-
-
-def _near_the_top(q: jax.Array) -> jax.Array:
-    """Which actions [S, A, C] are best but for rounding."""
-    top = q.max(1, keepdims=True)
-    return q >= top - _SAME * (1 + jnp.abs(top))
 
 
 # Laws are written over those before the last: new memory takes half as long as the step does.

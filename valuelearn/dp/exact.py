@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from valuelearn.dp.laws import SAME, Front, Law, concatenated, law_of, merge
+from valuelearn.dp.laws import Front, Law, concatenated, law_of, merge, rounding
 from valuelearn.dp.mdp import MDP, MDPError
 from valuelearn.objectives import Utility
 
@@ -131,10 +131,16 @@ def evaluate(utility: Utility, x: Any) -> Any:
     return utility(x[..., 0] if utility.dimensions is None else x)
 
 
-def choose(q: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of values [n, A, C] the best actions i64[n, C], and which [n, A, C] are as good but for rounding."""
+def best_of(q: Any) -> Any:
+    """Which of actions [n, A, ...] have the largest value but for rounding."""
     top = q.max(1, keepdims=True)
-    good = q >= top - SAME * (1 + np.abs(top))
-    likely = np.where(good, mean, -np.inf)
-    highest = likely.max(1, keepdims=True)
-    return (likely >= highest - SAME * (1 + np.abs(highest))).argmax(1), good
+    return q >= top - rounding(top)
+
+
+def choose(q: Any, mean: Any) -> tuple[Any, Any]:
+    """Of values [n, A, ...] the best actions i64[n, ...], and which [n, A, ...] are as good.
+
+    Of those it is one of the largest `mean` [n, A, ...], and of these the first.
+    """
+    good = best_of(q)
+    return best_of(q.__array_namespace__().where(good, mean, -np.inf)).argmax(1), good

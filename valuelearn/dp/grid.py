@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from valuelearn import checks
-from valuelearn.dp.exact import choose, evaluate
+from valuelearn.dp.exact import best_of, evaluate
 from valuelearn.dp.laws import Law, execute
 from valuelearn.dp.mdp import MDP, MDPError, bound
 from valuelearn.objectives import Utility
@@ -78,7 +78,7 @@ def range_of_returns(mdp: MDP, tolerance: float = 1e-9) -> tuple[np.ndarray, np.
         for _ in range(sweeps):
             ahead = np.where(real, sign * mdp.reward + mdp.gamma * most[mdp.next_state], -np.inf)
             new = np.where(mdp.terminal[:, None], 0, ahead.max((1, 2)))
-            if np.abs(new - most).max() <= tolerance * (1 - mdp.gamma):
+            if (new == most).all():
                 break
             most = new
         else:
@@ -91,9 +91,9 @@ def range_of_returns(mdp: MDP, tolerance: float = 1e-9) -> tuple[np.ndarray, np.
 
 
 def _sweeps(mdp: MDP, tolerance: float) -> int:
-    """Steps after which no more than `tolerance` of return can come; S + 1 where gamma is 1."""
+    """Steps after which no more than `tolerance` of return can come; S where gamma is 1."""
     if mdp.gamma == 1:
-        return len(mdp.probability) + 1
+        return len(mdp.probability)
     return max(int(np.ceil(np.log(tolerance / max(bound(mdp), tolerance)) / np.log(mdp.gamma))), 1)
 
 
@@ -223,16 +223,14 @@ class OnGrid:
         if self.mdp.terminal[self.start] or self.mdp.horizon == 0:
             return evaluate(utility, stocks), np.zeros((len(stocks), self.mdp.legal.shape[1]), bool)
         q = self._q(utility, self._table(utility, stocks), 0, np.full(len(stocks), self.start), stocks)
-        _, good = choose(q[..., None], q[..., None])
-        return q.max(1) + evaluate(utility, stocks), good[..., 0]
+        return q.max(1) + evaluate(utility, stocks), best_of(q)
 
     def best(self, utility: Utility, stock: np.ndarray) -> tuple[Law, int]:
         """The law of the return under what is best from a stock [m], and the first action."""
         table = self._table(utility, stock[None])
 
         def policy(time: int, states: np.ndarray, stocks: np.ndarray) -> np.ndarray:
-            q = self._q(utility, table, time, states, stocks)[..., None]
-            return choose(q, q)[0][:, 0]
+            return best_of(self._q(utility, table, time, states, stocks)).argmax(1)
 
         law = execute(self.mdp, policy, self.start, stock)
         if self.mdp.terminal[self.start] or self.mdp.horizon == 0:

@@ -4,7 +4,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from valuelearn.dp.laws import SAME, Law
+from valuelearn.dp.laws import Law, rounding
 from valuelearn.objectives import Utility
 
 
@@ -43,7 +43,7 @@ class Planner(Protocol):
 
 def gap(most: float, value: float) -> float:
     """What the optimum may have over a value; rounding is no gap."""
-    return 0.0 if most - value <= SAME * (1 + abs(value)) else most - value
+    return 0.0 if most - value <= rounding(value) else most - value
 
 
 def numbers(first: np.ndarray) -> list[int]:

@@ -1,7 +1,7 @@
 """Laws of returns, and the exact law of a policy's return."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,12 @@ from valuelearn.dp.mdp import MDP, MDPError, bound, exist
 from valuelearn.objectives import Objective
 
 SAME = 1e-9
-"""Returns, and values, nearer than this are one."""
+"""Returns, and probabilities, nearer than this are one."""
+
+
+def rounding(value: Any) -> Any:
+    """How near another number has to be to values [...], of NumPy or JAX, to be the same but for rounding."""
+    return SAME * (1 + abs(value))
 
 
 class Law(NamedTuple):

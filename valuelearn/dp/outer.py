@@ -8,7 +8,7 @@ import numpy as np
 
 from valuelearn.dp.conditions import check_finite
 from valuelearn.dp.interface import Planner, Solution, gap, numbers
-from valuelearn.dp.laws import SAME, Law, law_of
+from valuelearn.dp.laws import SAME, Law, law_of, rounding
 from valuelearn.objectives import Outer, Squared
 
 _MOST_STOCKS = 50_000
@@ -32,7 +32,7 @@ def from_the_best_stock(planner: Planner, objective: Outer) -> Solution:
     polished = [_polished(planner, objective, stocks[peak]) for peak in _peaks(found, len(weights))]
     value, stock, law = max(polished, key=lambda one: one[0])
     _, at_stock = planner.values(objective.utility, np.atleast_1d(stock)[None])
-    attained = np.concatenate([first[found >= value - SAME * (1 + abs(value))], at_stock])
+    attained = np.concatenate([first[found >= value - rounding(value)], at_stock])
     most = found.max() + objective.scale * planner.error(objective.utility)
     if spacing:  # Between two stocks the best may be higher by half a way at the steepest.
         most += spacing / 2 * max(1.0, objective.scale * objective.utility.slope - 1)
@@ -55,7 +55,7 @@ def _candidates(planner: Planner, objective: Outer) -> tuple[np.ndarray, float]:
     Coordinates of a spectral objective descend as its levels ascend, since quantiles ascend.
     """
     returns, spacing, count = planner.returns[:, 0], planner.spacing, len(objective.weights)
-    per_level = int((_MOST_STOCKS * (1, 2)[count > 1]) ** (1 / count))
+    per_level = int(_MOST_STOCKS ** (1 / count))
     if len(returns) > per_level:
         returns = returns[np.unique(np.linspace(0, len(returns) - 1, per_level).astype(int))]
         spacing = float(np.diff(returns).max())
@@ -72,7 +72,7 @@ def _polished(planner: Planner, objective: Outer, stock: np.ndarray) -> tuple[fl
     while True:
         stock = _stock_of(objective, law)
         better, _ = planner.best(objective.utility, np.atleast_1d(stock))
-        if (now := better.score(objective)) <= value + SAME * (1 + abs(value)):
+        if (now := better.score(objective)) <= value + rounding(value):
             return value, stock, law
         law, value = better, now
 
@@ -112,14 +112,14 @@ def _by_lot(planner: Planner, objective: Outer) -> Solution:
             here = low + share * (high - low)
             tried.append(here)
             plans.append(plan(here))
-            if plans[-1].line(here, objective) <= model + SAME * (1 + abs(model)):
+            if plans[-1].line(here, objective) <= model + rounding(model):
                 break
 
     def highest(stock: float) -> float:
         return max(one.line(stock, objective) for one in plans)
 
     stock = min(tried, key=highest)
-    least = highest(stock) - SAME * (1 + abs(highest(stock)))
+    least = highest(stock) - rounding(highest(stock))
     active = [one for one in plans if one.line(stock, objective) >= least]
     draws = list(_draws(active, objective, -stock))
     law, firsts = max(draws, key=lambda draw: draw[0].score(objective))
@@ -138,7 +138,7 @@ def _draws(plans: list[_Plan], objective: Outer, quantile: float) -> Iterator[tu
     tau = 1 / objective.scale
     for one, other in itertools.combinations_with_replacement(plans, 2):
         shares = {0.0, 1.0}
-        for edge in (quantile + SAME, quantile - SAME):
+        for edge in (quantile + rounding(quantile), quantile - rounding(quantile)):
             tails = [float(plan.law.probabilities[plan.law.returns > edge].sum()) for plan in (one, other)]
             if tails[0] == tails[1]:
                 continue

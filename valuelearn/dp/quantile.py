@@ -18,7 +18,7 @@ from valuelearn.dp.conditions import check_finite, check_on_laws, utility_of
 from valuelearn.dp.exact import choose
 from valuelearn.dp.grid import Process
 from valuelearn.dp.interface import Solution, numbers
-from valuelearn.dp.laws import Law, execute
+from valuelearn.dp.laws import SAME, Law, execute
 from valuelearn.dp.mdp import MDP, MDPError
 from valuelearn.dp.outer import from_the_best_stock
 from valuelearn.objectives import Objective, Outer, Utility
@@ -26,7 +26,6 @@ from valuelearn.projections import quantile_midpoints
 
 _CELLS = 1_000_000  # Of returns at a time: 8 MB a copy.
 _MOST_BYTES = 4 * 2**30
-_SAME = 1e-10
 
 
 class Laws(NamedTuple):
@@ -107,7 +106,7 @@ def value_iteration(
         laws = jnp.zeros((states, stocks.points, quantiles))
         while sweeps < (max_sweeps if mdp.horizon is None else mdp.horizon):
             q, mean = map(np.asarray, _scores(process, utility, stocks, laws, *pairs))
-            actions = choose(q[..., None], mean[..., None])[0].reshape(states, stocks.points)
+            actions = choose(q, mean)[0].reshape(states, stocks.points)
             steps = [*(steps if mdp.horizon is not None else []), (np.asarray(laws), actions)]
             laws = backup(process, stocks, laws, actions)
             sweeps, change = sweeps + 1, float(jnp.abs(laws - steps[-1][0]).max())
@@ -141,8 +140,8 @@ def backup(process: Process, stocks: Lattice, laws: jax.Array, actions: jax.Arra
         below = jnp.cumsum(chances)
         # All between the two returns beside a level are as near in W1; the lower would lose a little mean
         # in every step back.
-        first = jnp.searchsorted(below, levels - _SAME)
-        last = jnp.searchsorted(below, levels + _SAME, "right")
+        first = jnp.searchsorted(below, levels - SAME)
+        last = jnp.searchsorted(below, levels + SAME, "right")
         return (ordered[first] + ordered[last]) / 2
 
     states, values = jnp.arange(len(laws))[:, None], jnp.asarray(stocks.values())
@@ -216,14 +215,14 @@ class OnQuantiles:
         if self.mdp.terminal[self.mdp.start] or self.mdp.horizon == 0:
             return utility(stocks[:, 0]), np.zeros((len(stocks), self.mdp.legal.shape[1]), bool)
         q, mean = self._look_ahead(utility, 0, np.full(len(stocks), self.mdp.start), stocks)
-        return q.max(1), choose(q[..., None], mean[..., None])[1][..., 0]
+        return q.max(1), choose(q, mean)[1]
 
     def best(self, utility: Utility, stock: np.ndarray) -> tuple[Law, int]:
         """The exact law of the return under what is best from a stock [1], and the first action."""
 
         def policy(time: int, states: np.ndarray, stocks: np.ndarray) -> np.ndarray:
             q, mean = self._look_ahead(utility, time, states, stocks)
-            return choose(q[..., None], mean[..., None])[0][:, 0]
+            return choose(q, mean)[0]
 
         law = execute(self.mdp, policy, stock=stock)
         if self.mdp.terminal[self.mdp.start] or self.mdp.horizon == 0:

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from valuelearn.dp.interface import Solution
-from valuelearn.dp.laws import SAME, Law, execute, law_of
+from valuelearn.dp.laws import Law, execute, law_of, rounding
 from valuelearn.dp.mdp import MDP, MDPError
 from valuelearn.objectives import Objective
 
@@ -58,7 +58,7 @@ def _choose(
         return 0, Law(np.zeros(1), np.ones(1)), []
     laws = [_ahead(mdp, state, int(action), ahead) for action in legal]
     scores = np.array([law.score(objective) for law in laws])
-    good = np.flatnonzero(scores >= scores.max() - SAME * (1 + abs(scores.max())))
+    good = np.flatnonzero(scores >= scores.max() - rounding(scores.max()))
     law = laws[good[0]]
     if rule == "nested":  # The value stands for the law, as if it were certain.
         law = Law(scores[good[:1]], np.ones(1))
