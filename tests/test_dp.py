@@ -8,9 +8,11 @@ import pytest
 from scipy import optimize
 
 from valuelearn import dp, objectives
-from valuelearn.dp.exact import TooLargeError, Unrolled
+from valuelearn.dp import exact, outer
+from valuelearn.dp.exact import TooLargeError, Unrolled, choose
 from valuelearn.dp.grid import OnGrid
 from valuelearn.dp.interface import gap
+from valuelearn.dp.laws import rounding
 from valuelearn.dp.mdp import MDPError, bound
 
 SURE = [[[(1.0, 1, 2.0)]], []]
@@ -27,6 +29,8 @@ FOREVER = [[[(1.0, 0, 0.0)], [(1.0, 1, 1.0)]], []]
             "state 0, action 0: probabilities sum to 0.9, 1 is wanted",
         ),
         ([[[(1.5, 1, 0.0), (-0.5, 1, 0.0)]], []], {}, "none below 0 is wanted"),
+        ([[[(0.5, 1, 0.0), (0.5 + 1e-8, 1, 0.0)]], []], {}, "probabilities sum to 1, 1 is wanted"),
+        ([[[(1.0, 1, 0.0), (1.0, 1, 0.0)]], []], {}, "probabilities sum to 2, 1 is wanted"),
         (
             [[[(1.0, 7, 0.0)]], []],
             {},
@@ -360,3 +364,91 @@ def test_the_first_wrong_action_is_named():
     mdp = dp.MDP.from_table([[[(0.5, 1, 0.0), (0.5, 2, 0.0)]], [[(1.0, 3, 0.0)]], [[(1.0, 3, 0.0)]], []], 1.0)
     with pytest.raises(MDPError, match="step 1, state 1: action 7 was given"):
         dp.execute(mdp, np.array([0, 7, 8, 0]))
+
+
+def test_probabilities_are_rounded():
+    thirds = [(1 / 3 + 1e-10, 1, reward) for reward in (0.0, 3.0, 6.0)]
+    assert dp.solve(dp.MDP.from_table([[thirds], []], 1.0, 1), objectives.Mean()).value == pytest.approx(3.0)
+
+
+def test_only_what_can_be_reached_is_kept():
+    """From 3, which an outcome that never happens would leave for 0."""
+    table = [
+        [[(1.0, 1, 7.0)]],
+        [[(1.0, 2, 8.0)]],
+        [],
+        [[(1.0, 4, 1.0), (0.0, 0, 9.0)]],
+        [[(1.0, 5, 2.0)]],
+        [],
+    ]
+    kept = dp.MDP.from_table(table, 1.0).reachable(3)
+    assert kept.start == 0
+    np.testing.assert_array_equal(kept.probability[:, 0, 0], [1, 1, 0])
+    np.testing.assert_array_equal(kept.next_state[:2, 0, 0], [1, 2])
+    np.testing.assert_array_equal(kept.reward[:2, 0, 0, 0], [1, 2])
+    assert len(kept.reward) == len(kept.next_state) == 3
+    last = dp.MDP.from_table(table, 1.0).reachable(5)
+    assert (len(last.probability), last.start, last.terminal.all()) == (1, 0, True)
+
+
+def test_what_is_the_same_but_for_rounding():
+    assert rounding(0.0) == pytest.approx(1e-9) and rounding(-3.0) == pytest.approx(4e-9)
+    np.testing.assert_allclose(rounding(np.array([1.0, 1e6])), [2e-9, 1e-3], rtol=1e-5)
+
+
+def test_of_the_best_the_largest_mean_then_the_first():
+    q = np.array([[3.0, 5.0, 5.0 - 1e-10, 5.0, 4.0], [-np.inf, 1.0, 1.0 - 1e-8, 0.0, 1.0]])
+    mean = np.array([[9.0, 1.0, 2.0, 2.0 + 1e-10, 9.0], [7.0, 2.0, 8.0, 9.0, 2.0]])
+    best, good = choose(q, mean)
+    np.testing.assert_array_equal(good, [[0, 1, 1, 1, 0], [0, 1, 0, 0, 1]])
+    np.testing.assert_array_equal(best, [2, 1])
+
+
+def test_first_actions_of_all_stocks_that_serve():
+    """Each of two laws of the same CVaR has its own best stock, from which the other is worse."""
+    wide = [(0.25, 1, 0.0), (0.25, 1, 2.0), (0.5, 1, 5.0)]
+    for actions, wanted in (([wide, [(1.0, 1, 1.0)]], [0, 1]), ([wide, [(1.0, 1, 0.9)]], [0])):
+        found = dp.solve(dp.MDP.from_table([actions, []], 1.0, 1), objectives.CVaR(0.5))
+        assert found.value == pytest.approx(1.0)
+        assert found.first_actions == wanted
+        assert found.gap == 0
+
+
+def test_stocks_are_sought_in_parts(monkeypatch):
+    """Of many stocks only so many at a time fit in memory."""
+    mdp, stocks = dp.MDP.from_table(COIN, 1.0, 1), np.linspace(-5, 5, 7)[:, None]
+    whole = Unrolled(mdp).values(objectives.TwoSlope(0, 1), stocks)
+    monkeypatch.setattr(exact, "_CELLS", 9)  # Of 4 outcomes of 2 actions, two at a time.
+    for found, wanted in zip(Unrolled(mdp).values(objectives.TwoSlope(0, 1), stocks), whole, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_stocks_of_a_spectral_objective_descend():
+    """As quantiles ascend: of three returns six pairs, each less two of them."""
+    planner = Unrolled(dp.MDP.from_table([[[(0.5, 1, 1.0), (0.25, 1, 2.0), (0.25, 1, 4.0)]], []], 1.0, 1))
+    stocks, spacing = outer._candidates(planner, objectives.Spectral([(0.2, 0.5), (0.7, 0.5)]))
+    assert sorted(map(tuple, stocks)) == [(-4, -4), (-2, -4), (-2, -2), (-1, -4), (-1, -2), (-1, -1)]
+    assert spacing == 0
+
+
+@pytest.mark.parametrize(("levels", "most", "kept"), [(1, 5, 5), (2, 16, 4)])
+def test_of_many_returns_some_are_tried(monkeypatch, levels, most, kept):
+    """Evenly chosen, both ends among them; how far they are apart is said."""
+    outcomes = [(0.01, 1, float(reward)) for reward in range(100)]
+    planner = Unrolled(dp.MDP.from_table([[outcomes], []], 1.0, 1))
+    monkeypatch.setattr(outer, "_MOST_STOCKS", most)
+    objective = objectives.CVaR(0.5) if levels == 1 else objectives.Spectral([(0.2, 0.5), (0.7, 0.5)])
+    stocks, spacing = outer._candidates(planner, objective)
+    one = np.unique(stocks[:, 0])
+    assert len(one) == kept and (one[0], one[-1]) == (-99, 0)
+    assert spacing == np.diff(one).max() == np.ceil(99 / (kept - 1))
+    gap = dp.solve(planner.mdp, objective).gap
+    assert gap > 0 if levels == 1 else np.isnan(gap)  # Of vectors no slope is known.
+
+
+def test_peaks_are_the_highest_first():
+    """No plateau counts twice, and neighbours of a higher one not at all."""
+    found = np.array([1.0, 0.0, 3.0, 3.0, 2.0, 5.0, 4.0, 6.0])
+    assert outer._peaks(found, 1).tolist() == [7, 5, 3, 0]
+    assert outer._peaks(found, 2).tolist() == [7, 5, 6, 2, 3, 4, 0, 1]
+    assert outer._peaks(np.arange(20.0), 2).tolist() == list(range(19, 11, -1))

@@ -67,11 +67,16 @@ def test_values_of_an_endless_loop():
 
 
 @pytest.mark.parametrize("tolerance", [1.0, 1e-3])
-def test_values_without_an_end_are_as_near_as_was_asked_for(tolerance):
-    mdp = dp.MDP.from_table([[[(1.0, 0, 1.0)]]], 0.99)  # 1 for ever, worth 100.
-    stocks, returns = Lattice(-100, 100, 3), Lattice(0, 100, 101)
+@pytest.mark.parametrize("gamma", [0.99, 0.3])
+def test_values_without_an_end_are_as_near_as_was_asked_for(gamma, tolerance):
+    """Of 1 for ever a sweep adds gamma ** k: the last adds no more than was allowed, the one before did."""
+    mdp, most = dp.MDP.from_table([[[(1.0, 0, 1.0)]]], gamma), 1 / (1 - gamma)
+    stocks, returns = Lattice(-100, 100, 3), Lattice(0, most, 101)
     found = value_iteration(mdp, objectives.Mean(), stocks, returns, tolerance)
-    assert tolerance / 10 < 100 - found.value[0, 1] <= tolerance
+    assert gamma**2 * tolerance < most - found.value[0, 1] <= gamma * tolerance * (1 + 1e-9)
+    (evaluated,) = policy_iteration(mdp, objectives.Mean(), stocks, returns, np.zeros((1, 3), int), tolerance)
+    assert evaluated.value[0, 1] == pytest.approx(found.value[0, 1], abs=1e-12)
+    assert evaluated.sweeps == found.sweeps
 
 
 def test_a_grid_too_small_is_seen():

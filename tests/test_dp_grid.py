@@ -191,3 +191,61 @@ def test_a_mean_without_end_is_as_near_as_it_says():
     planner = grid.OnGrid(mdp, points=101)
     (value,), _ = planner.values(objectives.Mean(), np.zeros((1, 1)))
     assert abs(value - 100) <= planner.error(objectives.Mean())
+
+
+@pytest.mark.parametrize("gamma", [0.99, 0.3])
+def test_values_without_an_end_are_as_near_as_was_asked_for(gamma):
+    """Of 1 for ever a sweep adds gamma ** k, and the look ahead one more."""
+    planner = grid.OnGrid(dp.MDP.from_table([[[(1.0, 0, 1.0)]]], gamma), points=3, tolerance=1e-3)
+    allowed = 1e-3 * (planner.high - planner.low).item()
+    (value,), _ = planner.values(objectives.TwoSlope(1, 1), np.zeros((1, 1)))
+    assert gamma**3 * allowed < 1 / (1 - gamma) - value <= gamma**2 * allowed * (1 + 1e-9)
+
+
+def test_values_by_steps_to_go():
+    """Of 1 a step, without a discount: as many as there are steps, from 0; a square looks at all before."""
+    process, low, step = (
+        grid.Process.of(dp.MDP.from_table([[[(1.0, 0, 1.0)]]], 1.0, 4)),
+        np.zeros(1),
+        np.ones(1),
+    )
+    with jax.enable_x64(True):
+        linear = grid.by_steps(process, low, step, 9, objectives.TwoSlope(1, 1), 4)
+        square = grid.by_time(process, low, step, 9, objectives.Squared(), 4)
+    to_go, stocks = np.arange(4)[:, None], np.arange(9)
+    assert linear.shape == square.shape == (4, 1, 9)
+    np.testing.assert_allclose(linear[:, 0, :5], np.broadcast_to(to_go, (4, 5)), atol=1e-12)
+    wanted = stocks**2 - (stocks + to_go) ** 2
+    np.testing.assert_allclose(square[:, 0, :5], wanted[:, :5], atol=1e-12)  # Beyond these the grid ends.
+
+
+def test_what_is_paid_early_weighs_more_by_time():
+    """Each step has its own discount: 1 at 0, 1/2 at 1, 1/4 at 2."""
+    process, low, step = (
+        grid.Process.of(dp.MDP.from_table([[[(1.0, 0, 1.0)]]], 0.5, 3)),
+        np.zeros(1),
+        np.ones(1),
+    )
+    with jax.enable_x64(True):
+        found = grid.by_time(process, low, step / 4, 17, objectives.Squared(), 3)[:, 0, 0]
+    np.testing.assert_allclose(found, [0, -(0.25**2), -(0.75**2)], atol=1e-12)
+
+
+@pytest.mark.parametrize("stock", [[8.0, -9.0], [-20.0, 0.5]])
+def test_stocks_beyond_the_returns(stock):
+    """A norm of several coordinates is nowhere a plane, so the grid reaches out to them."""
+    exact = dp.solve(mdp_of("homeo"), objectives.Norm(), stock=np.array(stock))
+    planner = grid.OnGrid(mdp_of("homeo"), points=5000)
+    promised, first = planner.values(objectives.Norm(), np.array([stock]))
+    assert promised[0] == pytest.approx(exact.value, abs=0.05)
+    assert np.flatnonzero(first[0]).tolist() == exact.first_actions
+
+
+@pytest.mark.parametrize(("tau", "between"), [(1.0, 0.5), (0.5, 0.5), (0.25, 1.5)])
+def test_what_a_grid_of_stocks_may_lack(tau, between):
+    """A step of interpolation, and half the way to the next stock at the steepest: 1, or 1 / tau - 1."""
+    coin = [(0.5, 1, 4.0), (0.5, 1, -4.0)]
+    mdp = dp.MDP.from_table([[coin, [(1.0, 1, 1.0)]], []], 1.0, 1)
+    found = dp.solve(mdp, objectives.CVaR(tau), points=9)  # Whole stocks; that of the sure 1 is one.
+    assert found.value == pytest.approx(1.0, abs=1e-12)
+    assert found.gap == pytest.approx((1 + 8e-6) / tau + between, rel=1e-9)

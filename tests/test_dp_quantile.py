@@ -8,6 +8,7 @@ import pytest
 from test_dp_vectors import EXACT, UTILITIES, mdp_of
 
 from valuelearn import dp, objectives
+from valuelearn.dp import quantile
 from valuelearn.dp.categorical import Lattice
 from valuelearn.dp.grid import Process, range_of_returns
 from valuelearn.dp.mdp import MDPError
@@ -117,10 +118,29 @@ def test_values_of_an_endless_loop_near_those_of_the_grid():
 
 
 @pytest.mark.parametrize("tolerance", [1.0, 1e-3])
-def test_values_without_an_end_are_as_near_as_was_asked_for(tolerance):
-    mdp = dp.MDP.from_table([[[(1.0, 0, 1.0)]]], 0.99)  # 1 for ever, worth 100.
+@pytest.mark.parametrize("gamma", [0.99, 0.3])
+def test_values_without_an_end_are_as_near_as_was_asked_for(gamma, tolerance):
+    """Of 1 for ever a sweep adds gamma ** k: the last adds no more than was allowed, the one before did."""
+    mdp = dp.MDP.from_table([[[(1.0, 0, 1.0)]]], gamma)
     found = value_iteration(mdp, objectives.Mean(), Lattice(-100, 100, 3), 2, tolerance)
-    assert tolerance / 10 < 100 - found.value[0, 1] <= tolerance
+    assert gamma**2 * tolerance < 1 / (1 - gamma) - found.value[0, 1] <= gamma * tolerance * (1 + 1e-9)
+
+
+def test_how_far_laws_still_move_is_said():
+    mdp = dp.MDP.from_table([[[(1.0, 0, 2.0)]]], 0.5)  # The sweep k adds 2 ** (2 - k).
+    for sweeps in (1, 2, 5):
+        with pytest.raises(MDPError, match=f"move by {2.0 ** (2 - sweeps):.3g} after {sweeps} sweeps"):
+            value_iteration(mdp, objectives.Mean(), Lattice(-4, 4, 3), 2, max_sweeps=sweeps)
+
+
+@pytest.mark.parametrize(("actions", "at_once"), [(1, 100), (3, 33)])
+def test_a_step_back_keeps_to_its_memory(monkeypatch, actions, at_once):
+    """Of every pair of state and stock, the laws of two stocks for every outcome of every action."""
+    process = Process.of(dp.MDP.from_table([[[(0.5, 1, 1.0), (0.5, 1, 0.0)]], []], 1.0))
+    monkeypatch.setattr(quantile, "_CELLS", 2 * 2 * 7 * 100)
+    assert quantile._batch(process, np.zeros((2, 5, 7)), actions) == at_once
+    monkeypatch.setattr(quantile, "_CELLS", 1)
+    assert quantile._batch(process, np.zeros((2, 5, 7)), actions) == 1
 
 
 def test_of_equals_the_largest_mean_is_taken_then_the_first():

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import get_args
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -214,3 +215,33 @@ def test_utilities_are_their_formulas(utility, wanted):
     )
     given = given if given.shape[-1] == 2 else given[:, 0]
     np.testing.assert_allclose(utility(given), [wanted(x, y) for x, y in points], rtol=1e-12)
+
+
+@pytest.mark.parametrize("of", OBJECTIVES, ids=str)
+def test_utilities_go_into_compiled_functions(of):
+    """What is a number there may be traced; the rest is part of the function."""
+    utility = getattr(of, "utility", of)
+    x = np.array([[-1.5, 0.5], [2.0, -0.25]])
+    found = jax.jit(lambda utility, x: utility(x))(utility, x)
+    np.testing.assert_allclose(found, utility(x), rtol=1e-6)
+    assert hash(utility) == hash(jax.tree.unflatten(*reversed(jax.tree.flatten(utility))))
+
+
+def test_slopes_of_a_utility_are_traced_together():
+    below = jnp.array([0.5, 1.0, 2.0])
+    found = jax.vmap(lambda slope: objectives.TwoSlope(0.0, slope)(jnp.array(-2.0)))(below)
+    np.testing.assert_allclose(found, -2 * below)
+
+
+@pytest.mark.parametrize(
+    ("utility", "shape"),
+    [(objectives.Mean(), ()), (objectives.Norm(), (2,)), (objectives.Constraint(3.0), (2,))],
+)
+def test_each_law_has_its_stock(utility, shape):
+    """Laws [2, 3] at stocks [2], with a coordinate more for vectors."""
+    random = np.random.default_rng(0)
+    returns, stocks = random.normal(size=(2, 3, *shape)), random.normal(size=(2, *shape))
+    chances = random.dirichlet(np.ones(3), 2)
+    found = utility.score(returns, chances, stocks)
+    wanted = [chances[i] @ utility(stocks[i] + returns[i]) for i in range(2)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)

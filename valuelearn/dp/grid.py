@@ -198,7 +198,12 @@ class OnGrid:
     @property
     def spacing(self) -> float:
         """The distance of neighbouring returns."""
-        return float((self.high - self.low).max()) / (self.points - 1)
+        return self._width / (self.points - 1)
+
+    @property
+    def _width(self) -> float:
+        """Of the range of returns, at the widest."""
+        return float((self.high - self.low).max())
 
     def error(self, utility: Utility) -> float:
         """How far values may be off by interpolation; NaN where no bound is known.
@@ -211,12 +216,12 @@ class OnGrid:
         if unending or self.mdp.dimensions > 1:
             return float("nan")
         if utility.linear:
-            return _LINEAR_TOLERANCE * float((self.high - self.low).max())
+            return _LINEAR_TOLERANCE * self._width
         if gamma == 1:
             steps = float(len(self.mdp.probability) if horizon is None else horizon)
         else:
             steps = gamma * (1 - (gamma**horizon if horizon is not None else 0)) / (1 - gamma)
-        return steps * self.spacing * utility.slope + self.tolerance * float((self.high - self.low).max())
+        return steps * self.spacing * utility.slope + self.tolerance * self._width
 
     def values(self, utility: Utility, stocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What can be had [C] from stocks [C, m], and which first actions bool[C, A] attain it."""
@@ -263,10 +268,9 @@ class OnGrid:
         if utility.degree == 1:
             if horizon is None:
                 share = _LINEAR_TOLERANCE if utility.linear else self.tolerance
-                tolerance = share * max(float((self.high - self.low).max()), share)
-                # A sweep that changes no more leaves no more than `tolerance` to come where gamma is below 1.
-                change = tolerance * (1 - gamma if gamma < 1 else 1e-3)
-                return stationary(self._process, *ends, utility, change)[None]
+                # A sweep that changes no more leaves no more than `share` to come where gamma is below 1.
+                change = share * (1 - gamma if gamma < 1 else 1e-3)
+                return stationary(self._process, *ends, utility, change * self._width)[None]
             return by_steps(self._process, *ends, utility, horizon)
         sweeps = horizon or _sweeps(self.mdp, self.tolerance)
         if (size := 8 * sweeps * len(self.mdp.probability) * self.points) > _MOST_BYTES:

@@ -35,7 +35,7 @@ def from_the_best_stock(planner: Planner, objective: Outer) -> Solution:
     attained = np.concatenate([first[found >= value - rounding(value)], at_stock])
     most = found.max() + objective.scale * planner.error(objective.utility)
     if spacing:  # Between two stocks the best may be higher by half a way at the steepest.
-        most += spacing / 2 * max(1.0, objective.scale * objective.utility.slope - 1)
+        most += spacing / 2 * np.maximum(1.0, objective.scale * objective.utility.slope - 1)
     given = float(stock) if np.ndim(stock) == 0 else stock
     return Solution(value, given, numbers(attained), law, gap(most, value))
 

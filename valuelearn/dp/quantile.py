@@ -100,7 +100,7 @@ def value_iteration(
             "stocks or quantiles"
         )
     pairs = np.repeat(np.arange(states), stocks.points), np.tile(stocks.values(), states)
-    sweeps, change = 0, math.inf
+    sweeps, change, limit = 0, math.inf, tolerance * (1 - mdp.gamma)
     steps: list[tuple[np.ndarray, np.ndarray]] = []
     with jax.enable_x64(True):
         laws = jnp.zeros((states, stocks.points, quantiles))
@@ -110,10 +110,11 @@ def value_iteration(
             steps = [*(steps if mdp.horizon is not None else []), (np.asarray(laws), actions)]
             laws = backup(process, stocks, laws, actions)
             sweeps, change = sweeps + 1, float(jnp.abs(laws - steps[-1][0]).max())
-            if mdp.horizon is None and change <= tolerance * (1 - mdp.gamma):
+            if mdp.horizon is None and change <= limit:
                 break
-        if mdp.horizon is None and change > tolerance * (1 - mdp.gamma):
-            raise MDPError(f"laws still move by {change:.3g} after {max_sweeps} sweeps")
+        else:
+            if mdp.horizon is None:
+                raise MDPError(f"laws still move by {change:.3g} after {max_sweeps} sweeps")
         value = utility(jnp.asarray(stocks.values())[:, None] + laws).mean(-1)
     return Laws(
         stocks.values(),
