@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 import envs
 from agents import asking, dqn, experience, offline, pqn, ravl, recordings, sac, stock_dqn, td3
 from agents.actor_critic import LearnerConfig
+from agents.critics import CriticsConfig
 from agents.objective_config import ObjectiveConfig
 from agents.parts import Algorithm
 from agents.q_learning import QConfig
@@ -20,7 +21,7 @@ from valuelearn.config import Misfit, Section, load
 from valuelearn.determinism import Level
 from valuelearn.errors import no_such_path
 from valuelearn.logs import RunFolderError
-from valuelearn.loop import Schedule, initial_timestep
+from valuelearn.loop import Division, Schedule, initial_timestep
 from valuelearn.replay import CapacityError
 from valuelearn.stocks import Stocks
 from valuelearn.types import EnvSpec, FunctionalEnv, HostEnv, LearnerState, Memory
@@ -129,11 +130,28 @@ class TrainConfig(Section):
 
 
 class ParallelConfig(Section):
-    """One seed on several devices."""
+    """One seed on several devices, of several hosts."""
 
     devices: Annotated[int, Field(gt=0, le=65_536)] = 1
     """Devices that each seed is computed on, with equal parts of its environments, replay and batches; a CPU
     is made into as many."""
+    hosts: Annotated[int, Field(gt=0, le=65_536)] = 1
+    """Processes that train one run together, as a rule one a machine, with so many `devices` each; all are
+    started by the same command. For jitted environments."""
+
+    critics: bool = False
+    """Whether each of those devices has some of an ensemble's critics, which learn from whole batches, in the
+    place of a part of the batches and of every critic."""
+
+    @property
+    def parts(self) -> int:
+        """Devices of one seed on all hosts."""
+        return self.devices * self.hosts
+
+    @property
+    def division(self) -> Division:
+        """How the loops are to compute a seed."""
+        return Division(self.devices, self.critics)
 
 
 class EvaluationConfig(Section):
@@ -195,7 +213,7 @@ class ExperimentConfig(Section):
     train: TrainConfig = TrainConfig()
     """Training."""
     parallel: ParallelConfig = ParallelConfig()
-    """Devices for one seed."""
+    """Devices and hosts for one seed."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Evaluation."""
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -255,12 +273,23 @@ class ExperimentConfig(Section):
     def _check_parts(self) -> None:
         """Refuse what cannot be divided among devices."""
         sizes = {} if self.offline is not None else {"env.num_envs": self.env.num_envs}
-        if isinstance(self.agent, QConfig | LearnerConfig):
+        if self.parallel.critics:
+            if not isinstance(self.agent, CriticsConfig):
+                reason = f"{self.agent.name} has no ensemble of critics; false is wanted"
+                raise Misfit("parallel.critics", True, reason, "agent.name")
+            sizes["agent.num_critics"] = self.agent.num_critics
+        elif isinstance(self.agent, QConfig | LearnerConfig):
             sizes["agent.replay.batch_size"] = self.agent.replay.batch_size
+        among = f"parallel.devices = {self.parallel.devices}"
+        if self.parallel.hosts > 1:
+            among += f" times parallel.hosts = {self.parallel.hosts}"
+            if not self._compiled or self.rollouts is not None or self.offline is not None:
+                reason = "it is for jitted environments, without recordings or rollouts; 1 is wanted"
+                raise Misfit("parallel.hosts", self.parallel.hosts, reason, "env.id", "offline", "rollouts")
         for key, size in sizes.items():
-            if size % self.parallel.devices:
-                reason = f"a multiple of parallel.devices = {self.parallel.devices} is wanted"
-                raise Misfit(key, size, reason, "parallel.devices")
+            if size % self.parallel.parts:
+                reason = f"a multiple of {among} is wanted"
+                raise Misfit(key, size, reason, "parallel.devices", "parallel.hosts")
 
     def _check_pessimism(self) -> None:
         """Refuse agents that prefer what was recorded, or doubt a model, where there is no such thing."""
@@ -369,7 +398,8 @@ def _set_up_cpu(config: ExperimentConfig) -> None:
     if train.cpu_threads is not None:
         os.environ["NPROC"] = str(threads)
     # A core computes its share of the seeds sooner than all cores together compute every operation on all.
-    shares = max(count for count in range(1, max(threads // devices, 1) + 1) if train.seeds % count == 0)
+    most = max(threads // devices, 1) if config.parallel.hosts == 1 else 1
+    shares = max(count for count in range(1, most + 1) if train.seeds % count == 0)
     if shares * devices > 1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # It was asked before.
             jax.config.update("jax_num_cpu_devices", shares * devices)

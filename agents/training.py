@@ -13,7 +13,7 @@ from agents.actor_critic import LearnerConfig
 from agents.experiment import Experiment, ExperimentConfig
 from agents.q_learning import QConfig
 from envs import datasets
-from valuelearn import checkpoint, config, fingerprint, logs, loop, signals, support_doctor
+from valuelearn import checkpoint, config, fingerprint, hosts, logs, loop, signals, support_doctor
 from valuelearn.checkpoint import Checkpoints
 from valuelearn.devices import free_bytes
 from valuelearn.errors import Interrupted
@@ -22,6 +22,7 @@ from valuelearn.progress import Progress
 from valuelearn.types import FunctionalEnv
 
 Say = Callable[[str], None]
+Fingerprints = Callable[[RunState], dict[str, jax.Array]]
 
 
 def check_memory(cfg: ExperimentConfig, built: Experiment) -> str:
@@ -32,7 +33,8 @@ def check_memory(cfg: ExperimentConfig, built: Experiment) -> str:
     """
     leaves, memory_bytes = jax.tree.leaves(built.learner), built.algorithm.memory_bytes
     shares, parts = loop.mesh_for(cfg.train.seeds, cfg.parallel.devices).devices.shape
-    sharing = shares * parts if jax.default_backend() == "cpu" else 1  # Devices with one memory.
+    # Devices with one memory.
+    sharing = shares * parts // cfg.parallel.hosts if jax.default_backend() == "cpu" else 1
     seeds = cfg.train.seeds / shares  # Of each device.
     free, device = free_bytes(), jax.devices()[0].device_kind
     if cfg.offline is None:
@@ -70,8 +72,13 @@ def train(cfg: ExperimentConfig, folder: Path, command: list[str], say: Say) -> 
         Misfit: where the environment or the memory does not allow what the config asks.
         RunFolderError: where the folder is in use or cannot be written.
         NotFiniteError: where an update could not be made.
+        HostError: where the other hosts do not come.
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
+    hosts.join(cfg.parallel.hosts, cfg.parallel.devices)
+    if not hosts.first():
+        _follow(cfg)
+        return
     logs.check_new_folder(folder)
     built = experiment.make(cfg)
     memory = check_memory(cfg, built)
@@ -80,6 +87,24 @@ def train(cfg: ExperimentConfig, folder: Path, command: list[str], say: Say) -> 
         say(memory)  # Only now: whoever is refused hears one sentence.
         _say_of_dataset(cfg, built, say)
         _train(cfg, built, folder, command, None, say)
+
+
+def _follow(cfg: ExperimentConfig) -> None:
+    """What the other hosts do: the same steps as the first, which alone writes and shows anything.
+
+    Raises:
+        NotFiniteError: where an update could not be made.
+        Interrupted: after Ctrl-C or SIGTERM on any of the hosts.
+    """
+    built = experiment.make(cfg)
+    start = _on_all_hosts(cfg, built, None)
+    with signals.stop_requests() as stopping:
+        *_, (chunk, _) = _told(cfg, _chunks(cfg, built, start, stopping), _fingerprints(cfg))
+    hosts.leave()
+    if chunk.refused is not None:
+        raise flight.NotFiniteError("an update could not be made; the first host says why")
+    if not _trained(cfg, built, chunk.state):
+        raise Interrupted("the first host says where the run is saved")
 
 
 def _say_of_dataset(cfg: ExperimentConfig, built: Experiment, say: Say) -> None:
@@ -97,11 +122,20 @@ def resume(folder: Path, command: list[str], say: Say) -> None:
         RunFolderError, ConfigError, CheckpointError: where the folder is not a run, or in use.
         Misfit: where the memory does not allow what the config asks.
         NotFiniteError: where an update could not be made.
+        HostError: where the other hosts do not come.
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
     cfg = experiment.load_run(folder)
     if (folder / "curve.png").exists():
         say("this run is finished")
+        return
+    trained = (folder / "params").exists()
+    hosts.join(cfg.parallel.hosts, cfg.parallel.devices)
+    if trained:
+        hosts.leave()
+    if not hosts.first():
+        if not trained:
+            _follow(cfg)
         return
     with logs.held(folder):
         _resume(cfg, folder, command, say)
@@ -157,19 +191,49 @@ def _to_save(cfg: ExperimentConfig, state: RunState) -> RunState:
     return state if whole else state._replace(memory=None)
 
 
+def _on_all_hosts(
+    cfg: ExperimentConfig, built: Experiment, saved: checkpoint.Saved | None
+) -> RunState | None:
+    """The state to go on from, which the first host alone has read; None to begin with."""
+    if not hosts.from_first(np.array(saved is not None)):
+        return None
+    if saved is not None:
+        return hosts.from_first(saved.state)
+    return hosts.from_first(jax.jit(lambda: _to_save(cfg, _initial(cfg, built)()))())
+
+
+def _told(
+    cfg: ExperimentConfig, chunks: Iterator[Chunk], fingerprints: Fingerprints | None
+) -> Iterator[tuple[Chunk, dict[str, np.ndarray] | None]]:
+    """Chunks with their states' fingerprints, all in the memory of every host so far as it is written."""
+    for chunk in chunks:
+        prints = None if fingerprints is None else jax.device_get(hosts.whole(fingerprints(chunk.state)))
+        if cfg.parallel.hosts > 1:
+            state = _to_save(cfg, chunk.state)
+            if not chunk.checkpoint:
+                state = state._replace(memory=None, env=None, obs=None)
+            chunk = chunk._replace(state=hosts.whole(state), refused=hosts.whole(chunk.refused))
+        yield chunk, prints
+
+
 def _chunks(
-    cfg: ExperimentConfig, built: Experiment, start: RunState | None, stopping: Callable[[], bool]
+    cfg: ExperimentConfig, built: Experiment, start: RunState | None, asked: Callable[[], bool]
 ) -> Iterator[Chunk]:
+    def stopping() -> bool:
+        return hosts.any_of(asked())
+
     agent, memory, schedule = built.algorithm.agent, built.algorithm.memory, built.schedule
     if cfg.offline is not None:
         parts = (agent, memory, built.env.spec, schedule, _seeds(cfg))
-        return evaluation.along(cfg, built, loop.train_offline(*parts, start, stopping, cfg.parallel.devices))
+        return evaluation.along(
+            cfg, built, loop.train_offline(*parts, start, stopping, cfg.parallel.division)
+        )
     if start is not None and start.memory is None:
         # An empty replay is warmed up again, by the policy as it is.
         start = start._replace(memory=jax.jit(lambda: _initial(cfg, built)().memory)())
         warmup_steps = schedule.warmup_steps + int(np.max(start.env_steps))
         schedule = schedule._replace(warmup_steps=warmup_steps)
-    more = (start, stopping, cfg.parallel.devices)
+    more = (start, stopping, cfg.parallel.division)
     if isinstance(built.env, FunctionalEnv):
         chunks = loop.train_functional(agent, built.env, memory, schedule, _seeds(cfg), *more)
     else:
@@ -188,9 +252,7 @@ class _Record:
         frames_per_step: int,
         run: logs.RunFolder,
         start: logs.Offsets,
-        fingerprints: Callable[[RunState], dict[str, jax.Array]] | None,
     ) -> None:
-        self._fingerprints = fingerprints
         self._seeds, self._run, self._frames_per_step = _seeds(cfg), run, frames_per_step
         self._support = cfg.agent.support()  # Until the support doctor has spoken of it.
         self._rewards = (np.inf, -np.inf)
@@ -200,12 +262,11 @@ class _Record:
         clock = (start.wall_seconds, start.compile_seconds)
         self._progress = Progress(total, *clock, unit="updates" if self._offline else "frames")
 
-    def chunk(self, chunk: Chunk) -> None:
-        """Write and show one chunk."""
+    def chunk(self, chunk: Chunk, prints: Mapping[str, np.ndarray] | None) -> None:
+        """Write and show one chunk, with its fingerprints u32[seeds, 2] where they are wanted."""
         columns = dict(chunk.metrics)
         columns["env_frames"] = columns.pop("env_steps") * self._frames_per_step
         self.come = int(columns["updates" if self._offline else "env_frames"][0])
-        prints = None if self._fingerprints is None else jax.device_get(self._fingerprints(chunk.state))
         for index, seed in enumerate(self._seeds):
             row = {name: column[index].item() for name, column in columns.items()}
             whole = ""
@@ -250,7 +311,13 @@ class _Record:
         self._run.close()
 
 
-def _fingerprints(cfg: ExperimentConfig) -> Callable[[RunState], dict[str, jax.Array]] | None:
+def _trained(cfg: ExperimentConfig, built: Experiment, state: RunState) -> bool:
+    """Whether a run has come to its end."""
+    come = state.env_steps if cfg.offline is None else state.learner.updates
+    return int(np.max(come)) >= built.schedule.total_steps
+
+
+def _fingerprints(cfg: ExperimentConfig) -> Fingerprints | None:
     """What gives the fingerprints of a state's arrays, u32[seeds, 2] each; nothing where none are wanted."""
     if cfg.determinism == "off":
         return None
@@ -273,7 +340,7 @@ def _train(
     fingerprints = _fingerprints(cfg)
     leaves = () if fingerprints is None else tuple(jax.eval_shape(fingerprints, _state(cfg, built)))
     run = logs.RunFolder(folder, command, offsets, built.algorithm.metrics + more, leaves)
-    record = _Record(cfg, built.env.spec.frames_per_step, run, offsets, fingerprints)
+    record = _Record(cfg, built.env.spec.frames_per_step, run, offsets)
     change = saved.notes["change"] if saved else None
     marks = experience.Marks({}, [])
     if saved and cfg.checkpoint.experience:
@@ -285,11 +352,12 @@ def _train(
             Checkpoints(folder / "checkpoints", cfg.checkpoint.keep) as checkpoints,
             signals.stop_requests() as stopping,
         ):
-            for chunk in _chunks(cfg, built, saved.state if saved else None, stopping):
+            start = _on_all_hosts(cfg, built, saved)
+            for chunk, prints in _told(cfg, _chunks(cfg, built, start, stopping), fingerprints):
                 if chunk.refused is not None:
                     raise flight.record(folder, built, chunk, _seeds(cfg), cfg.together)
                 before = record.come
-                record.chunk(chunk)
+                record.chunk(chunk, prints)
                 kept = _keep_policy(cfg, folder, chunk, before, record.come)
                 if cfg.checkpoint.experience:
                     marks = experience.marked(marks, chunk, record.come if kept else None)
@@ -312,8 +380,7 @@ def _train(
         record.close()
         if not isinstance(built.env, FunctionalEnv):
             built.env.close()
-    come = chunk.state.env_steps if cfg.offline is None else chunk.state.learner.updates
-    if int(np.max(come)) < built.schedule.total_steps:
+    if not _trained(cfg, built, chunk.state):
         where = f"{_unit(cfg)} {record.come:,}"
         raise Interrupted(f"saved at {where}; go on with: valuelearn resume {folder}")
     logs.seal(folder)
@@ -322,6 +389,7 @@ def _train(
         file.unlink(missing_ok=True)  # Of a sitting that was killed right here.
         datasets.save(experience.recorded(chunk.state.memory, marks, cfg.env.id), file)
     checkpoint.save_params(folder / "params", chunk.state.learner.params)
+    hosts.leave()
     _finish(cfg, folder, say)
 
 

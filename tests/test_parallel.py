@@ -26,10 +26,12 @@ REPLAY = [
 ]
 DQN = [*REPLAY, "agent.update_period_steps=4"]
 SAC = [*REPLAY, "agent.updates_per_step=0.25"]
+CRITICS = ["parallel.critics=true"]
 PQN = ["agent.minibatches=4", "agent.epochs=1", f"train.env_frames={8 * UPDATES}"]
 RUNS = {
     "pqn": ("minatar/pqn_hl_gauss", PQN),
     "sac": ("classic/sac_pendulum", SAC),
+    "critics": ("classic/sac_pendulum", [*SAC, "agent.num_critics=4", "agent.diversity=1.0", *CRITICS]),
     "dqn": ("classic/dqn_cartpole", DQN),
     "prioritised": ("classic/dqn_cartpole", [*DQN, "agent.replay.priority_exponent=0.5", "agent.head=c51"]),
     "host": ("classic/dqn_cartpole", [*DQN, "env.id=gym/CartPole-v1"]),
@@ -43,11 +45,11 @@ def trained(name, devices):
     arguments = [*sizes, *overrides, f"parallel.devices={devices}"]
     cfg = config.load(ExperimentConfig, ROOT / "agents" / "configs" / f"{file}.yaml", arguments)
     built = experiment.make(cfg)
-    agent, memory = built.algorithm.agent, built.algorithm.memory
+    agent, memory, division = built.algorithm.agent, built.algorithm.memory, cfg.parallel.division
     if isinstance(built.env, FunctionalEnv):
-        *_, last = loop.train_functional(agent, built.env, memory, built.schedule, [0], devices=devices)
+        *_, last = loop.train_functional(agent, built.env, memory, built.schedule, [0], division=division)
     else:
-        *_, last = loop.train_host(agent, built.env, memory, built.schedule, 0, devices=devices)
+        *_, last = loop.train_host(agent, built.env, memory, built.schedule, 0, division=division)
         built.env.close()
     return last.state
 
@@ -56,12 +58,16 @@ def differs(name, devices):
     """The largest difference between parameters learnt on one device and on several."""
     one, several = trained(name, 1), trained(name, devices)
     assert several.learner.updates.max() >= UPDATES
-    # Each holds its part of what is remembered, and the whole network.
+    # Each holds its part of what is remembered, and the whole network, or some of the critics and the rest.
     params = several.learner.params
     if isinstance(several.memory, ReplayState):
         reward = several.memory.reward
         assert reward.sharding.shard_shape(reward.shape)[-1] == CAPACITY // devices
-    assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves(params))
+    if name == "critics":
+        critics = jax.tree.leaves((params["critics"], several.learner.opt_state["critics"]))
+        assert {x.sharding.shard_shape(x.shape)[1] for x in critics if x.ndim > 1} == {4 // devices}
+    rest = {part: one for part, one in params.items() if (name, part) != ("critics", "critics")}
+    assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves(rest))
     apart = jax.tree.map(lambda x, y: np.abs(np.asarray(x) - np.asarray(y)).max(), one.learner.params, params)
     return max(jax.tree.leaves(apart))
 
@@ -83,14 +89,24 @@ def test_eight_devices_learn_what_one_learns():
 
 
 @pytest.mark.parametrize(
-    ("overrides", "sentence"),
+    ("name", "overrides", "sentence"),
     [
-        (["parallel.devices=3"], "env.num_envs is 8"),
-        (["parallel.devices=4", "agent.replay.batch_size=30"], "agent.replay.batch_size is 30"),
+        ("dqn", ["parallel.devices=3"], "env.num_envs is 8; a multiple of parallel.devices = 3"),
+        (
+            "dqn",
+            ["parallel.devices=4", "agent.replay.batch_size=30"],
+            "agent.replay.batch_size is 30; a multiple of parallel.devices = 4",
+        ),
+        ("dqn", ["parallel.devices=4", *CRITICS], "dqn has no ensemble of critics; false is wanted"),
+        (
+            "sac",
+            ["parallel.devices=4", *CRITICS, "agent.num_critics=6"],
+            "agent.num_critics is 6; a multiple of parallel.devices = 4",
+        ),
     ],
 )
-def test_what_cannot_be_divided_is_refused(overrides, sentence):
-    file = ROOT / "agents" / "configs" / "classic" / "dqn_cartpole.yaml"
+def test_what_cannot_be_divided_is_refused(name, overrides, sentence):
+    file = ROOT / "agents" / "configs" / f"{RUNS[name][0]}.yaml"
     with pytest.raises(config.ConfigError) as error:
         config.load(ExperimentConfig, file, ["env.num_envs=8", "train.collect_steps=4", *overrides])
-    assert sentence in str(error.value) and "multiple of parallel.devices" in str(error.value)
+    assert sentence in str(error.value)

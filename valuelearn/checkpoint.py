@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 
 from valuelearn import fingerprint
 from valuelearn.errors import UserError
+from valuelearn.random_keys import keyed, plain
 from valuelearn.types import Params
 
 # Orbax logs with a traceback what it raises as well, and damage that is told in a sentence here.
@@ -22,6 +23,8 @@ logging.getLogger("absl").addFilter(lambda record: not any(text in record.getMes
 
 _DIGESTS = "sha256.json"
 _NOTES = "(notes)"  # Their digest, beside the fingerprints of arrays.
+# Of several hosts the first alone writes and reads: Orbax is not to wait for the others.
+_ALONE = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
 _ROOM_BESIDE = 500_000  # Bytes of a checkpoint beside its arrays, in many small files.
 
 
@@ -49,7 +52,7 @@ def save_params(folder: Path, params: Params) -> None:
     """
     try:
         _check_room(folder.parent, params)
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer(multiprocessing_options=_ALONE) as checkpointer:
             checkpointer.save(folder.absolute(), params, force=True)
     except (OSError, ValueError) as error:
         _remove_drafts(folder.parent, folder.name)
@@ -84,7 +87,7 @@ def restore_params(folder: Path, like: Params) -> Params:
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: there are no saved parameters")
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer(multiprocessing_options=_ALONE) as checkpointer:
             return checkpointer.restore(folder.absolute(), _here(like))
     except (ValueError, KeyError, OSError) as error:
         raise CheckpointError(f"{folder}: these are not the parameters of the config beside them") from error
@@ -103,20 +106,11 @@ def params_fingerprints(folder: Path) -> dict[str, str]:
         CheckpointError: where the folder holds something else.
     """
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer(multiprocessing_options=_ALONE) as checkpointer:
             like = checkpointer.metadata(folder.absolute()).item_metadata.tree
             return fingerprint.texts(checkpointer.restore(folder.absolute(), _here(like)))
     except Exception as error:  # Orbax raises whatever its many parts raise.
         raise CheckpointError(f"{folder}: these are not saved parameters") from error
-
-
-def _is_key(x: Any) -> bool:
-    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _plain(state: Any) -> Any:
-    """The state with random keys as the numbers that they are made of."""
-    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, state)
 
 
 def remove_checkpoints(folder: Path) -> None:
@@ -174,9 +168,14 @@ class Checkpoints:
         """Open a folder, made if it is not there; `keep` None removes nothing."""
         # Written in the foreground: the next chunk takes the state's buffers.
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+            max_to_keep=keep,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=True,
+            create=False,
+            multiprocessing_options=_ALONE,
         )
         self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def save(self, step: int, state: Any, notes: Mapping[str, Any]) -> None:
@@ -185,15 +184,16 @@ class Checkpoints:
         Raises:
             CheckpointError: where the disk does not take it; older checkpoints stay.
         """
+        numbers = jax.device_get(plain(state))
         parts = ocp.args.Composite(
-            state=ocp.args.StandardSave(_plain(state)),
+            state=ocp.args.StandardSave(numbers),
             notes=ocp.args.JsonSave(dict(notes)),
             layout=ocp.args.JsonSave(_layout(state)),
             fingerprints=ocp.args.JsonSave(fingerprint.texts(state) | {_NOTES: _digest_of(notes)}),
         )
         place = self._folder / str(step)
         try:
-            _check_room(self._folder, _plain(state))
+            _check_room(self._folder, numbers)
             self._manager.save(step, args=parts)
             draft = self._folder / f".{step}.{_DIGESTS}"  # Half a list would speak against a good checkpoint.
             draft.write_text(json.dumps(_digests(place), indent=1))
@@ -244,7 +244,7 @@ class Checkpoints:
     def _restored(self, step: int, like: Any) -> Saved:
         place = self._folder / str(step)
         _check_files(place)
-        texts, template = ocp.args.JsonRestore(), jax.eval_shape(_plain, like)
+        texts, template = ocp.args.JsonRestore(), jax.eval_shape(plain, like)
         notes = ocp.args.Composite(notes=texts, layout=texts, fingerprints=texts)
         try:
             found = self._manager.restore(step, args=notes)
@@ -262,13 +262,11 @@ class Checkpoints:
         except Exception as error:  # Orbax raises whatever its many parts raise.
             reason = " ".join(str(error).split())[:200]
             raise DamagedError(f"{place}: this is not a whole checkpoint ({reason})") from error
-        keyed = jax.tree.map(
-            lambda x, as_wanted: jax.random.wrap_key_data(x) if _is_key(as_wanted) else x, state, like
-        )
-        for name, held in fingerprint.texts(keyed).items():
+        state = keyed(state, like)
+        for name, held in fingerprint.texts(state).items():
             if held != found.fingerprints.get(name):
                 raise DamagedError(f"{place}: this checkpoint is damaged: {name} is not what was saved")
-        return Saved(keyed, found.notes)
+        return Saved(state, found.notes)
 
     def __enter__(self) -> Self:
         """Itself."""

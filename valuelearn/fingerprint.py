@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from valuelearn.random_keys import plain
+
 _SALTS = (0x9E3779B9, 0x7F4A7C15)
 _BYTES = 2**18  # That are mixed at once.
 
@@ -38,7 +40,7 @@ def _mixed(words: jax.Array, part: jax.Array | int, salt: int) -> jax.Array:
 
 def of_array(x: jax.Array) -> jax.Array:
     """The fingerprint of an array of numbers of 8, 16 or 32 bits, or of random keys, u32[2]."""
-    x = jnp.atleast_1d(jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+    x = jnp.atleast_1d(plain(x))
     # Some rows after the others: a sum of all at once takes a CPU twice as long, and a replay's size again.
     rows = max(_BYTES // max(x.nbytes // max(len(x), 1), 1), 1)
     parts = len(x) // rows

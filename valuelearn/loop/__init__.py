@@ -13,10 +13,11 @@ from valuelearn.loop.functional import init_functional, initial_functional, trai
 from valuelearn.loop.host import initial_host, train_host
 from valuelearn.loop.offline import initial_offline, train_offline
 from valuelearn.loop.parts import Chunk, RunState, Schedule, empty_trajectory, initial_timestep, updates_of
-from valuelearn.loop.placement import mesh_for
+from valuelearn.loop.placement import Division, mesh_for
 
 __all__ = [
     "Chunk",
+    "Division",
     "RunState",
     "Schedule",
     "empty_trajectory",

@@ -20,7 +20,7 @@ from valuelearn.loop.parts import (
     updates_of,
     zeros_of,
 )
-from valuelearn.loop.placement import BY_SEED, agreed, each_share, in_parts, mesh_for, place
+from valuelearn.loop.placement import BY_SEED, Division, agreed, each_share, in_parts, mesh_for, place, put
 from valuelearn.types import Agent, Array, FunctionalEnv, Memory, Metrics, Trajectory
 
 
@@ -93,25 +93,25 @@ def train_functional(
     seeds: Sequence[int],
     start: RunState | None = None,
     stopping: Callable[[], bool] = lambda: False,
-    devices: int = 1,
+    division: Division = Division(),
 ) -> Iterator[Chunk]:
     """Train every seed at once on a functional environment, a chunk at a time.
 
-    Seeds are spread over what there is of devices, so far as their number divides into equal shares; with
-    several `devices` for each, its environments, what is remembered of them and its batches lie in parts.
+    Seeds are spread over what there is of devices, so far as their number divides into equal shares; over
+    several for each, its environments, what is remembered of them, and batches or critics lie in parts.
 
     `start` is the state of an earlier chunk to go on from; its buffers are taken. Once `stopping`
     answers True the chunk under way is the last, with a checkpoint due where more would have followed.
     """
-    mesh = mesh_for(len(seeds) if start is None else len(start.env_steps), devices)
-    memory, by_seed = in_parts(memory, mesh), jax.sharding.NamedSharding(mesh, BY_SEED)
+    mesh = mesh_for(len(seeds) if start is None else len(start.env_steps), division.devices)
+    memory, by_seed = in_parts(memory, mesh, division), jax.sharding.NamedSharding(mesh, BY_SEED)
     if start is None:
         initial = initial_functional(agent, env, memory, seeds)
-        placed = place(jax.eval_shape(initial), mesh)
+        placed = place(jax.eval_shape(initial), mesh, division)
         state = jax.jit(initial, out_shardings=placed)()
     else:
-        placed = place(start, mesh)
-        state = jax.device_put(start, placed)
+        placed = place(start, mesh, division)
+        state = put(start, placed)
     vector_steps = schedule.steps_per_iteration * env.spec.num_envs
     warmup, total = (-(-steps // vector_steps) for steps in (schedule.warmup_steps, schedule.total_steps))
     per_chunk = max(schedule.chunk_steps // vector_steps, 1)

@@ -22,7 +22,7 @@ from valuelearn.loop.parts import (
     metrics_of,
     updates_of,
 )
-from valuelearn.loop.placement import in_parts, mesh_for, place
+from valuelearn.loop.placement import Division, in_parts, mesh_for, place, put
 from valuelearn.types import Agent, Array, HostEnv, LearnerState, Memory, Metrics, Trajectory
 
 
@@ -66,20 +66,20 @@ def train_host(
     seed: int,
     start: RunState | None = None,
     stopping: Callable[[], bool] = lambda: False,
-    devices: int = 1,
+    division: Division = Division(),
 ) -> Iterator[Chunk]:
     """Train one seed on a host environment, a chunk at a time.
 
-    With several `devices` what is remembered of the environments and batches lie in parts over them.
+    Over several devices what is remembered of the environments, and batches or critics, lie in parts.
 
     `start` is the state of an earlier chunk at which a checkpoint was due, to go on from; its
     buffers are taken. Once `stopping` answers True the chunk under way ends and is the last, with a
     checkpoint due, for which episodes are cut as the uninterrupted run would not have cut them.
     """
-    mesh = mesh_for(1, devices)
-    memory, initial = in_parts(memory, mesh), initial_host(agent, env, memory, seed)
-    placed = place(jax.eval_shape(initial), mesh, seeds=False)
-    state = jax.jit(initial, out_shardings=placed)() if start is None else jax.device_put(start, placed)
+    mesh = mesh_for(1, division.devices)
+    memory, initial = in_parts(memory, mesh, division), initial_host(agent, env, memory, seed)
+    placed = place(jax.eval_shape(initial), mesh, division, seeds=False)
+    state = jax.jit(initial, out_shardings=placed)() if start is None else put(start, placed)
     learner, memory_state, key, env_steps = state.learner, state.memory, state.key, int(state.env_steps)
     obs = env.reset(_episode_seed(seed, env_steps))
 

@@ -18,7 +18,17 @@ from valuelearn.loop.parts import (
     metrics_of,
     updates_of,
 )
-from valuelearn.loop.placement import BY_SEED, EVERYWHERE, agreed, each_share, in_parts, mesh_for
+from valuelearn.loop.placement import (
+    BY_SEED,
+    EVERYWHERE,
+    Division,
+    agreed,
+    each_share,
+    in_parts,
+    mesh_for,
+    place_learner,
+    put,
+)
 from valuelearn.replay import Priorities, ReplayState
 from valuelearn.types import Agent, Array, EnvSpec, Memory
 
@@ -50,24 +60,25 @@ def train_offline(
     seeds: Sequence[int],
     start: RunState | None = None,
     stopping: Callable[[], bool] = lambda: False,
-    devices: int = 1,
+    division: Division = Division(),
 ) -> Iterator[Chunk]:
     """Train every seed at once on what `memory` holds from its beginning, a chunk at a time.
 
-    With several `devices` for each seed its batches lie in parts; the dataset is whole on each.
+    Over several devices for each seed its batches or its critics lie in parts; the dataset is whole on each.
 
     The schedule's steps are updates. `start` is the state of an earlier chunk to go on from; its buffers
     are taken. Once `stopping` answers True the chunk under way is the last, with a checkpoint due where
     more would have followed.
     """
     count = len(seeds)
-    mesh = mesh_for(count, devices)
-    memory = in_parts(memory, mesh)
+    mesh = mesh_for(count, division.devices)
+    memory = in_parts(memory, mesh, division)
     by_seed, everywhere = (jax.sharding.NamedSharding(mesh, spec) for spec in (BY_SEED, EVERYWHERE))
-    if start is None:
-        state = jax.jit(initial_offline(agent, memory, spec, seeds), out_shardings=by_seed)()
-    else:
-        state = jax.device_put(start, by_seed)
+    initial = initial_offline(agent, memory, spec, seeds)
+    like = jax.eval_shape(initial)
+    placed = jax.tree.map(lambda x: by_seed, like)
+    placed = placed._replace(learner=place_learner(like.learner, mesh, division))
+    state = jax.jit(initial, out_shardings=placed)() if start is None else put(start, placed)
     # An argument of the compiled function: held within it, it would be compiled as a constant.
     dataset = jax.device_put(memory.init(), everywhere)
     learn = updates_of(agent, memory, agreed)
@@ -84,7 +95,7 @@ def train_offline(
         return memory.sample(held(state, dataset), key)
 
     chunk = each_share(one, mesh, (0, None, None))
-    run, seconds = compiled(chunk, state, dataset, 1, donate=(0,), out=by_seed)
+    run, seconds = compiled(chunk, state, dataset, 1, donate=(0,), out=(placed, by_seed, by_seed))
     for begin in range(int(state.learner.updates[0]), schedule.total_steps, schedule.chunk_steps):
         end = min(begin + schedule.chunk_steps, schedule.total_steps)
         state, metrics, halt = run(state, dataset, end - begin)

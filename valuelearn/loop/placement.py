@@ -6,22 +6,31 @@ the compiler splits it, since environments, what is remembered of them, and batc
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from valuelearn.loop.parts import RunState
-from valuelearn.types import Memory, Sample, Trajectory
+from valuelearn.random_keys import keyed, plain
+from valuelearn.types import LearnerState, Memory, Sample, Trajectory
 
 _SEEDS, _DATA = "seeds", "data"
 EVERYWHERE, BY_SEED = PartitionSpec(), PartitionSpec(_SEEDS)
 _TOGETHER = "together"  # The seeds of one share.
+_CRITICS = "critics"  # The key of an ensemble of critics in parameters, and in what is kept of them.
+
+
+class Division(NamedTuple):
+    """How one seed is computed; the devices of an ensemble of critics have some of these each, or all."""
+
+    devices: int = 1  # Of each host.
+    critics: bool = False  # Whether they share the critics, and learn from whole batches.
 
 
 def mesh_for(seeds: int, devices: int = 1) -> Mesh:
-    """As many shares as divide the seeds, of so many `devices` each.
+    """As many shares as divide the seeds, of so many `devices` each; of several hosts one share, with all.
 
     Raises:
         ValueError: where this process has fewer.
@@ -29,6 +38,9 @@ def mesh_for(seeds: int, devices: int = 1) -> Mesh:
     there = jax.local_devices()
     if devices > len(there):
         raise ValueError(f"{devices} devices are wanted, and there are {len(there)}")
+    if (hosts := jax.process_count()) > 1:
+        found = [jax.local_devices(process_index=host)[:devices] for host in range(hosts)]
+        return Mesh(np.asarray(found).reshape(1, hosts * devices), (_SEEDS, _DATA))
     shares = max(count for count in range(1, len(there) // devices + 1) if seeds % count == 0)
     return Mesh(np.asarray(there[: shares * devices]).reshape(shares, devices), (_SEEDS, _DATA))
 
@@ -56,23 +68,48 @@ def each_share(function: Callable, mesh: Mesh, in_axes: tuple[int | None, ...]) 
     )
 
 
-def place(state: RunState, mesh: Mesh, seeds: bool = True) -> RunState:
-    """Where each array of a run's state lies; with `seeds` they have an axis of those before all others."""
+def _split(x: Any, mesh: Mesh, lead: tuple[str, ...]) -> NamedSharding:
+    """In parts by the axis that follows the leading ones, where that can be divided."""
+    parts = x.ndim > len(lead) and x.shape[len(lead)] % _parts(mesh) == 0
+    return NamedSharding(mesh, PartitionSpec(*lead, _DATA) if parts else PartitionSpec(*lead))
+
+
+def place_learner(learner: LearnerState, mesh: Mesh, division: Division, seeds: bool = True) -> LearnerState:
+    """Where each array of a learner lies; with `seeds` they have an axis of those before all others."""
     lead = (_SEEDS,) if seeds else ()
 
-    def split(x: Any) -> NamedSharding:
-        parts = x.ndim > len(lead) and x.shape[len(lead)] % _parts(mesh) == 0
-        return NamedSharding(mesh, PartitionSpec(*lead, _DATA) if parts else PartitionSpec(*lead))
+    def one(path: tuple, x: Any) -> NamedSharding:
+        of_critics = any(getattr(step, "key", None) == _CRITICS for step in path)
+        member = division.critics and of_critics
+        return _split(x, mesh, lead) if member else NamedSharding(mesh, PartitionSpec(*lead))
 
+    return jax.tree.map_with_path(one, learner)
+
+
+def place(state: RunState, mesh: Mesh, division: Division, seeds: bool = True) -> RunState:
+    """Where each array of a run's state lies; with `seeds` they have an axis of those before all others."""
+    lead = (_SEEDS,) if seeds else ()
     whole = NamedSharding(mesh, PartitionSpec(*lead))
-    learner, key, env_steps = jax.tree.map(lambda x: whole, (state.learner, state.key, state.env_steps))
-    memory, env, obs = jax.tree.map(split, (state.memory, state.env, state.obs))
-    return RunState(learner, memory, env, obs, key, env_steps)
+    key, env_steps = jax.tree.map(lambda x: whole, (state.key, state.env_steps))
+    kept = state.memory, state.env, state.obs
+    memory, env, obs = jax.tree.map(lambda x: _split(x, mesh, lead), kept)
+    return RunState(place_learner(state.learner, mesh, division, seeds), memory, env, obs, key, env_steps)
 
 
-def in_parts(memory: Memory, mesh: Mesh) -> Memory:
-    """The memory, whose batches lie in parts over the devices of a seed."""
-    if _parts(mesh) == 1:
+def put(state: RunState, placed: RunState) -> RunState:
+    """The state, which this process and those of other hosts hold whole, where it is to lie."""
+    if jax.process_count() == 1:
+        return jax.device_put(state, placed)
+
+    def one(x: Any, where: NamedSharding) -> jax.Array:
+        return jax.make_array_from_callback(x.shape, where, lambda index: x[index])
+
+    return keyed(jax.tree.map(one, plain(state), placed), state)
+
+
+def in_parts(memory: Memory, mesh: Mesh, division: Division) -> Memory:
+    """The memory, whose batches lie in parts over the devices of a seed where each learns from its own."""
+    if _parts(mesh) == 1 or division.critics:
         return memory
 
     def sample(state: Any, key: jax.Array) -> Sample | Trajectory:
