@@ -214,6 +214,7 @@ def _told(
                 state = state._replace(memory=None, env=None, obs=None)
             chunk = chunk._replace(state=hosts.whole(state), refused=hosts.whole(chunk.refused))
         yield chunk, prints
+        hosts.wait()  # For the first, which writes it.
 
 
 def _chunks(

@@ -17,7 +17,7 @@ from valuelearn.random_keys import keyed, plain
 
 COORDINATOR, NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_PROCESS_ID"
 _CALLS = itertools.count()
-_PATIENCE = 300  # Seconds that hosts wait for one another.
+_PATIENCE = 600  # Seconds that hosts wait for one another.
 
 
 class HostError(UserError):
@@ -63,6 +63,11 @@ def first() -> bool:
     return jax.process_index() == 0
 
 
+def wait() -> None:
+    """Until all hosts have come this far; what passes arrays between them gives up after half a minute."""
+    multihost.get_barrier_sync_fn()(key=f"wait_{next(_CALLS)}", timeout_ms=1000 * _PATIENCE)
+
+
 def any_of(flag: bool) -> bool:
     """Whether it is so on any of the hosts, all of which have to ask."""
     return flag if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(flag)).any())
@@ -79,7 +84,5 @@ def from_first(tree: Any) -> Any:
     """The first host's arrays on all of them, who have to give some of the same shapes."""
     if jax.process_count() == 1:
         return tree
-    # While the first one reads, which may take long; what passes arrays on does not wait.
-    everyone = set(range(jax.process_count()))
-    multihost.sync_global_processes(f"from_first_{next(_CALLS)}", timeout=_PATIENCE, processes=everyone)
+    wait()
     return keyed(multihost_utils.broadcast_one_to_all(plain(tree)), tree)
