@@ -25,9 +25,10 @@ KEPT_IN = {
 # Each may import those before it, never those after. `heads` needs the type that `backups` names.
 LAYERS = (
     "errors", "checks", "determinism", "devices", "random_keys", "hosts", "fingerprint", "types",
-    "guard", "stocks", "moments", "policies", "supports", "support_doctor", "projections", "backups", "heads", "ensembles",
-    "objectives", "dp", "networks", "dynamics", "model_report", "replay", "return_scale", "loop",
-    "evaluate", "config", "checkpoint", "signals", "logs", "progress", "stats", "plots", "cli",
+    "guard", "stocks", "moments", "policies", "supports", "support_doctor", "projections", "backups",
+    "heads", "ensembles", "objectives", "dp", "networks", "dynamics", "model_report", "replay",
+    "return_scale", "loop", "evaluate", "config", "checkpoint", "signals", "logs", "progress", "stats",
+    "plots", "cli",
 )  # fmt: skip
 
 
