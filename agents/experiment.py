@@ -405,13 +405,19 @@ def _set_up_cpu(config: ExperimentConfig) -> None:
             jax.config.update("jax_num_cpu_devices", shares * devices)
 
 
+def set_up(config: ExperimentConfig) -> None:
+    """Say how this process is to compute a config, before it is asked for a device or makes an array."""
+    determinism.set_up(config.determinism)
+    _set_up_cpu(config)
+
+
 def make(config: ExperimentConfig) -> Experiment:
     """Build the environment, the agent and its memory; nothing large is allocated.
 
     Raises:
         Misfit: for what the config asks and the environment does not allow.
     """
-    _set_up_cpu(config)
+    set_up(config)
     if config.parallel.devices > (there := jax.local_device_count()):
         reason = f"there are {there} here ({jax.devices()[0].device_kind}); at most that many are wanted"
         raise Misfit("parallel.devices", config.parallel.devices, reason)

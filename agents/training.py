@@ -75,8 +75,7 @@ def train(cfg: ExperimentConfig, folder: Path, command: list[str], say: Say) -> 
         HostError: where the other hosts do not come.
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
-    hosts.join(cfg.parallel.hosts, cfg.parallel.devices)
-    if not hosts.first():
+    if not _join(cfg):
         _follow(cfg)
         return
     logs.check_new_folder(folder)
@@ -87,6 +86,17 @@ def train(cfg: ExperimentConfig, folder: Path, command: list[str], say: Say) -> 
         say(memory)  # Only now: whoever is refused hears one sentence.
         _say_of_dataset(cfg, built, say)
         _train(cfg, built, folder, command, None, say)
+
+
+def _join(cfg: ExperimentConfig) -> bool:
+    """Meet the other hosts; whether this is the first, which alone reads and writes.
+
+    Raises:
+        HostError: where the others do not come.
+    """
+    experiment.set_up(cfg)
+    hosts.join(cfg.parallel.hosts, cfg.parallel.devices)
+    return hosts.first()
 
 
 def _follow(cfg: ExperimentConfig) -> None:
@@ -129,11 +139,10 @@ def resume(folder: Path, command: list[str], say: Say) -> None:
     if (folder / "curve.png").exists():
         say("this run is finished")
         return
-    trained = (folder / "params").exists()
-    hosts.join(cfg.parallel.hosts, cfg.parallel.devices)
+    trained, first = (folder / "params").exists(), _join(cfg)
     if trained:
         hosts.leave()
-    if not hosts.first():
+    if not first:
         if not trained:
             _follow(cfg)
         return

@@ -88,6 +88,20 @@ def test_eight_devices_learn_what_one_learns():
     assert float(found.stdout.split()[-1]) < 1e-5
 
 
+def test_flags_are_set_before_a_device_is_asked_for(monkeypatch):
+    """XLA reads them once, with the first such question."""
+    asked, ask = [], jax.local_device_count
+
+    def count(*arguments):
+        asked.append(os.environ["XLA_FLAGS"])
+        return ask(*arguments)
+
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setattr(jax, "local_device_count", count)
+    experiment.make(config.load(ExperimentConfig, ROOT / "agents" / "configs" / f"{RUNS['dqn'][0]}.yaml"))
+    assert asked == ["--xla_gpu_deterministic_ops=true"]
+
+
 @pytest.mark.parametrize(
     ("name", "overrides", "sentence"),
     [

@@ -1,6 +1,7 @@
 """Speed against other frameworks, on one machine in one run.
 
-    python -m benchmarks.speed atari | heads | guard | classic | continuous | ravl | seeds | dp [--rounds 3]
+    python -m benchmarks.speed atari | heads | guard | classic | continuous | ravl | seeds | dp | roofline
+        | compile [--rounds 3]
 
 Each framework runs in a virtual environment of its own, made here on first use. Programs take
 turns, so that a machine that slows down slows all; medians are compared. `heads` times one update
@@ -10,14 +11,18 @@ its steps, updating after every step or after each 16, and updates of EDAC besid
 PyTorch; the first updates of both must agree. `ravl` does so with ten critics and a hundred, which is
 RAVL's update too, and weighs the processes. `dp` times a sweep of distributional value iteration beside
 numpy in loops over states, actions and outcomes, which projects returns by np.add.at or by a product with a
-matrix; both must arrive at our laws. The table goes to `benchmarks/results/speed/` as JSON, too.
+matrix; both must arrive at our laws. `roofline` counts what three updates ask of the machine, DQN's on Atari
+and on MinAtar and one of ten unlike critics, beside what matrix products and memory give here. `compile`
+times a config of each family from the start of its process to its first updates, with nothing kept of an
+earlier start and again with what that one kept. The table goes to `benchmarks/results/speed/` as JSON, too.
 
 Bars: `atari` at least 2.5 times Stable-Baselines3's agent steps per second (Breakout, batch 32, an
 update every 4 steps, real frames); `classic` at least 8 times Stable-Baselines3 and 20 times SBX
 (CartPole, one update of batch 128 per step); `continuous` at least 1.5 times Stable-Baselines3 and 1.1
 times SBX (HalfCheetah, batch 256, updating after every step), and 1.5 times PyTorch's updates of EDAC
 (10 critics of 3 x 256, batch 256), as `ravl`, where 100 critics take at most 8 GiB, too; `heads` HL-Gauss
-within 1.05 times squared error; `guard` within 1.01 times unchecked ones; `seeds` ten within 4 times one;
+within 1.05 times squared error; `roofline` 60 % of the peak of products for DQN's update on Atari; `compile`
+10 seconds for a second start; `guard` within 1.01 times unchecked ones; `seeds` ten within 4 times one;
 `dp` at 1000 states, 201 stocks and 201 returns 10 times numpy with np.add.at, in at most 8 GiB.
 """
 
@@ -27,7 +32,17 @@ import os
 import platform
 from functools import partial
 
-from benchmarks.speed import continuous, dp, frameworks, guarding, ravl, seeds, value_heads
+from benchmarks.speed import (
+    compilation,
+    continuous,
+    dp,
+    frameworks,
+    guarding,
+    ravl,
+    roofline,
+    seeds,
+    value_heads,
+)
 from benchmarks.speed.turns import ROOT
 
 TABLES = {
@@ -39,6 +54,8 @@ TABLES = {
     "ravl": ravl.compare,
     "seeds": seeds.compare,
     "dp": dp.compare,
+    "roofline": roofline.compare,
+    "compile": compilation.compare,
 }
 
 

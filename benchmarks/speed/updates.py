@@ -1,7 +1,8 @@
-"""The time that one update of an agent takes, in a compiled loop of some."""
+"""What one update of an agent takes: its time, in a compiled loop of some, and what it counts."""
 
 import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,23 @@ from valuelearn.types import FunctionalEnv
 _STEPS = 256  # Of experience, of each environment.
 
 
-def timed(cfg: ExperimentConfig, updates: int) -> Callable[[], float]:
-    """A function that answers with the milliseconds of an update, from random experience."""
+class _Ready(NamedTuple):
+    """An agent with something to learn from."""
+
+    learn: Callable[..., tuple]
+    learner: Any
+    experience: Any
+
+
+class Count(NamedTuple):
+    """What a compiler counts of one update."""
+
+    flops: float  # As it is written, before anything is fused or left out.
+    bytes: float  # Read and written by what it was compiled to, caches aside.
+
+
+def _ready(cfg: ExperimentConfig) -> _Ready:
+    """The agent of a config, with random experience."""
     built = experiment.make(cfg)
     agent, memory, spec = built.algorithm.agent, built.algorithm.memory, built.env.spec
     if not isinstance(built.env, FunctionalEnv):
@@ -27,7 +43,20 @@ def timed(cfg: ExperimentConfig, updates: int) -> Callable[[], float]:
     step = rollout.step._replace(obs=obs, next_obs=obs, valid=jnp.ones_like(rollout.step.valid))
     experience = jax.jit(memory.add)(memory.init(), rollout._replace(obs=obs, step=step))
     learner = jax.jit(agent.init)(jax.random.key(0), obs[0])
-    update = jax.jit(loop.updates_of(agent, memory), donate_argnums=(0, 1))
+    return _Ready(loop.updates_of(agent, memory), learner, experience)
+
+
+def counted(cfg: ExperimentConfig) -> Count:
+    """The operations and bytes of an update; its loop is counted as one turn."""
+    learn, learner, experience = _ready(cfg)
+    lowered = jax.jit(learn).lower(learner, experience, jax.random.key(0), 1)
+    return Count(lowered.cost_analysis()["flops"], lowered.compile().cost_analysis()["bytes accessed"])
+
+
+def timed(cfg: ExperimentConfig, updates: int) -> Callable[[], float]:
+    """A function that answers with the milliseconds of an update, from random experience."""
+    learn, learner, experience = _ready(cfg)
+    update = jax.jit(learn, donate_argnums=(0, 1))
     learner, experience, *_ = update(learner, experience, jax.random.key(0), updates)
 
     def once() -> float:

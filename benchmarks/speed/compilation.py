@@ -1,0 +1,77 @@
+"""From the start of a process to its first updates: with nothing compiled before, and again."""
+
+import csv
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.peers.ours_dqn import CONFIGS
+
+AT_MOST = 10.0  # Seconds of a second start.
+_SOON = ["agent.replay.warmup_steps=256", "agent.replay.capacity=20_000"]
+# A config of each family, with a warm-up of a few steps and rows of metrics that come soon.
+FAMILIES = {
+    "atari/dqn_mse": [*_SOON, "env.id=atari/breakout", "train.log_frames=512"],
+    "atari/rainbow": [*_SOON, "env.id=atari/breakout", "train.log_frames=512"],
+    "minatar/pqn_hl_gauss": ["train.log_frames=4096"],
+    "minatar/dqn_hl_gauss": [*_SOON, "train.log_frames=128"],
+    "classic/dqn_cartpole": [*_SOON, "train.log_frames=128"],
+    "classic/sac_pendulum": [*_SOON, "train.log_frames=128"],
+    "grid/stock_dqn_cliff": [*_SOON, "train.log_frames=128"],
+    "plane/rollouts": [*_SOON, "train.log_frames=128"],
+    "mujoco/sac": [*_SOON, "env.id=mujoco/HalfCheetah-v5", "train.log_frames=128"],
+    "mujoco/td3": [*_SOON, "env.id=mujoco/HalfCheetah-v5", "train.log_frames=128"],
+}
+
+
+def _has_learnt(metrics: Path) -> bool:
+    if not metrics.exists():
+        return False
+    with metrics.open(newline="") as file:
+        return any(float(row["updates"] or 0) > 0 for row in csv.DictReader(file))
+
+
+def _first_updates(name: str, cache: Path, folder: Path) -> float:
+    """Seconds from the start of `valuelearn train` to the first row of metrics with updates."""
+    command = [sys.executable, "-m", "valuelearn", "train", CONFIGS / f"{name}.yaml", *FAMILIES[name]]
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    with (folder.parent / "said.txt").open("w+") as said:
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [*command, "--run", folder], env=environment, stdout=said, stderr=subprocess.STDOUT
+        )
+        try:
+            while not _has_learnt(folder / "metrics.csv"):
+                if process.poll() is not None:
+                    said.seek(0)
+                    raise SystemExit(f"{name} ended before it had learnt anything:\n{said.read()}")
+                time.sleep(0.02)
+            return time.perf_counter() - start
+        finally:
+            process.kill()
+            process.wait()
+
+
+def compare(rounds: int) -> tuple[dict, bool]:
+    """Seconds of each family's first start and of the next, and whether the bar is met."""
+    runs: dict[str, dict[str, list[float]]] = {name: {"cold": [], "warm": []} for name in FAMILIES}
+    for _ in range(rounds):
+        for name, found in runs.items():
+            with tempfile.TemporaryDirectory() as folder:
+                cache = Path(folder) / "cache"
+                for which, seconds in found.items():
+                    run = Path(folder) / which / "run"
+                    run.parent.mkdir()
+                    seconds.append(_first_updates(name, cache, run))
+            print(f"{name}: {found['cold'][-1]:.1f} s, then {found['warm'][-1]:.1f} s", file=sys.stderr)
+    medians = {
+        name: {which: statistics.median(seconds) for which, seconds in found.items()}
+        for name, found in runs.items()
+    }
+    figures = ", ".join(f"{name} {of['cold']:.1f} then {of['warm']:.1f} s" for name, of in medians.items())
+    table = {"figures": figures, "unit": "seconds to the first updates", "runs": runs, "medians": medians}
+    return table, all(of["warm"] < AT_MOST for of in medians.values())
