@@ -184,7 +184,9 @@ class Checkpoints:
         Raises:
             CheckpointError: where the disk does not take it; older checkpoints stay.
         """
-        numbers = jax.device_get(plain(state))
+        numbers = plain(state)
+        if jax.process_count() > 1:  # Of one host's own arrays Orbax then takes NumPy's alone.
+            numbers = jax.device_get(numbers)
         parts = ocp.args.Composite(
             state=ocp.args.StandardSave(numbers),
             notes=ocp.args.JsonSave(dict(notes)),
