@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from agents import experiment
 from agents.experiment import ExperimentConfig
 from valuelearn import loop
-from valuelearn.types import FunctionalEnv
+from valuelearn.types import Agent, FunctionalEnv, Memory
 
 _STEPS = 256  # Of experience, of each environment.
 
@@ -18,7 +18,8 @@ _STEPS = 256  # Of experience, of each environment.
 class _Ready(NamedTuple):
     """An agent with something to learn from."""
 
-    learn: Callable[..., tuple]
+    agent: Agent
+    memory: Memory
     learner: Any
     experience: Any
 
@@ -27,7 +28,7 @@ class Count(NamedTuple):
     """What a compiler counts of one update."""
 
     flops: float  # As it is written, before anything is fused or left out.
-    bytes: float  # Read and written by what it was compiled to, caches aside.
+    bytes: float  # Read and written by what it was compiled to, whether from memory or a cache.
 
 
 def _ready(cfg: ExperimentConfig) -> _Ready:
@@ -43,20 +44,20 @@ def _ready(cfg: ExperimentConfig) -> _Ready:
     step = rollout.step._replace(obs=obs, next_obs=obs, valid=jnp.ones_like(rollout.step.valid))
     experience = jax.jit(memory.add)(memory.init(), rollout._replace(obs=obs, step=step))
     learner = jax.jit(agent.init)(jax.random.key(0), obs[0])
-    return _Ready(loop.updates_of(agent, memory), learner, experience)
+    return _Ready(agent, memory, learner, experience)
 
 
 def counted(cfg: ExperimentConfig) -> Count:
-    """The operations and bytes of an update; its loop is counted as one turn."""
-    learn, learner, experience = _ready(cfg)
-    lowered = jax.jit(learn).lower(learner, experience, jax.random.key(0), 1)
+    """The operations and bytes of an update, from a batch on: of a replay all would count as read."""
+    agent, memory, learner, experience = _ready(cfg)
+    lowered = jax.jit(agent.update).lower(learner, jax.jit(memory.sample)(experience, jax.random.key(0)))
     return Count(lowered.cost_analysis()["flops"], lowered.compile().cost_analysis()["bytes accessed"])
 
 
 def timed(cfg: ExperimentConfig, updates: int) -> Callable[[], float]:
     """A function that answers with the milliseconds of an update, from random experience."""
-    learn, learner, experience = _ready(cfg)
-    update = jax.jit(learn, donate_argnums=(0, 1))
+    agent, memory, learner, experience = _ready(cfg)
+    update = jax.jit(loop.updates_of(agent, memory), donate_argnums=(0, 1))
     learner, experience, *_ = update(learner, experience, jax.random.key(0), updates)
 
     def once() -> float:
