@@ -13,6 +13,7 @@ from benchmarks.peers.ours_dqn import CONFIGS
 
 AT_MOST = 10.0  # Seconds of a second start.
 _SOON = ["agent.replay.warmup_steps=256", "agent.replay.capacity=20_000"]
+_WIDE = ["agent.replay.warmup_steps=600", "agent.replay.capacity=20_000"]  # Of 200 copies.
 # A config of each family, with a warm-up of a few steps and rows of metrics that come soon.
 FAMILIES = {
     "atari/dqn_mse": [*_SOON, "env.id=atari/breakout", "train.log_frames=512"],
@@ -22,7 +23,7 @@ FAMILIES = {
     "classic/dqn_cartpole": [*_SOON, "train.log_frames=128"],
     "classic/sac_pendulum": [*_SOON, "train.log_frames=128"],
     "grid/stock_dqn_cliff": [*_SOON, "train.log_frames=128"],
-    "plane/rollouts": [*_SOON, "train.log_frames=128"],
+    "plane/rollouts": [*_WIDE, "train.log_frames=200"],
     "mujoco/sac": [*_SOON, "env.id=mujoco/HalfCheetah-v5", "train.log_frames=128"],
     "mujoco/td3": [*_SOON, "env.id=mujoco/HalfCheetah-v5", "train.log_frames=128"],
 }
