@@ -138,7 +138,6 @@ class ParallelConfig(Section):
     hosts: Annotated[int, Field(gt=0, le=65_536)] = 1
     """Processes that train one run together, as a rule one a machine, with so many `devices` each; all are
     started by the same command. For jitted environments."""
-
     critics: bool = False
     """Whether each of those devices has some of an ensemble's critics, which learn from whole batches, in the
     place of a part of the batches and of every critic."""

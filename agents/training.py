@@ -223,7 +223,8 @@ def _told(
                 state = state._replace(memory=None, env=None, obs=None)
             chunk = chunk._replace(state=hosts.whole(state), refused=hosts.whole(chunk.refused))
         yield chunk, prints
-        hosts.wait()  # For the first, which writes it.
+        if chunk.refused is None:  # After that one the first host stops where it is.
+            hosts.wait()  # For the first, which writes it.
 
 
 def _chunks(

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -50,8 +51,8 @@ exit $code
 
 
 def free_port():
-    """One of those that JAX takes from the number of a job of Slurm's."""
-    for port in range(61_440, 65_536):
+    """Any of those that JAX takes from the number of a job of Slurm's: tests run beside one another."""
+    for port in random.sample(range(61_440, 65_536), 100):
         with socket.socket() as server:
             if server.connect_ex(("127.0.0.1", port)):
                 return port
