@@ -8,7 +8,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from agents import curves, evaluation, experience, experiment, flight, reach, recordings
+from agents import evaluation, experience, experiment, flight, reach, recordings
 from agents.actor_critic import LearnerConfig
 from agents.experiment import Experiment, ExperimentConfig
 from agents.q_learning import QConfig
@@ -415,6 +415,8 @@ def _keep_policy(cfg: ExperimentConfig, folder: Path, chunk: Chunk, before: int,
 
 def _finish(cfg: ExperimentConfig, folder: Path, say: Say) -> None:
     """What follows training; the curve comes last, and says that all is done."""
+    from agents import curves  # With matplotlib, which no start has to wait for.
+
     checkpoint.remove_checkpoints(folder / "checkpoints")
     metrics = logs.read_metrics(folder)
     for million, mean in logs.per_million_frames(metrics).items():

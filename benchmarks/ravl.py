@@ -37,7 +37,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from agents import evaluation, experiment, models
+from agents import evaluation, experiment, model_fitting, models
 from agents.sac import SACConfig
 from benchmarks import evidence, figures
 from benchmarks.ravl_cases import HEADS, MEND, PESSIMISM, POINT, TRUTH, Case
@@ -238,7 +238,7 @@ def _model(folder: Path) -> Path:
         weight_decay=(0.0, 0.0, 0.0),
         open_loop_steps=10,
     )
-    models.fit(cfg, model, sys.argv, print)
+    model_fitting.fit(cfg, model, sys.argv, print)
     return model
 
 

@@ -2,7 +2,9 @@
 
 import gzip
 import io
+import os
 import signal
+import tempfile
 import warnings
 
 import hypothesis
@@ -30,6 +32,18 @@ _SAME = {"derandomize": True, "deadline": None, "suppress_health_check": _SLOW}
 hypothesis.settings.register_profile("tests", **_SAME)
 hypothesis.settings.register_profile("storm", **_SAME, max_examples=5_000)
 hypothesis.settings.load_profile("tests")
+
+
+def pytest_configure(config):
+    """Keep all compiled programs until the end, for other workers and the processes that tests start, too."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # It was handed the first process's folder.
+    folder = tempfile.TemporaryDirectory(prefix="compiled")
+    config.add_cleanup(folder.cleanup)
+    kept = {"jax_compilation_cache_dir": folder.name, "jax_persistent_cache_min_compile_time_secs": 0}
+    for option, value in kept.items():
+        jax.config.update(option, value)
+        os.environ[option.upper()] = str(value)
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +83,6 @@ def call(capsys):
         return "".join(capsys.readouterr())
 
     return run
-
-
-@pytest.fixture(scope="module")
-def compile_once(tmp_path_factory):
-    """Compiled programs are kept meanwhile: the same runs are repeated here."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import envs
-from agents import models, ravl, reach_report, training
+from agents import model_fitting, models, ravl, reach_report, training
 from agents.experiment import ExperimentConfig
 from envs import branched, datasets
 from tests.test_models import CONFIG, SMALL
@@ -154,7 +154,9 @@ def test_a_model_is_held_against_the_simulator(tmp_path):
     """From the same states, by the same actions: nearly there after one step, further off after each."""
     datasets.save(recorded(POLE, 400), tmp_path / "pole.hdf5")
     options = [f"dataset={tmp_path / 'pole.hdf5'}", f"env={POLE}", *SMALL]
-    models.fit(config.load(models.ModelConfig, CONFIG, options), tmp_path / "model", [], lambda said: None)
+    model_fitting.fit(
+        config.load(models.ModelConfig, CONFIG, options), tmp_path / "model", [], lambda said: None
+    )
     rollouts = ravl.RolloutsConfig(model=str(tmp_path / "model"), steps=3)
     spec = EnvSpec((4,), np.dtype(np.float32), 0, 64, action_size=1)
     steps = list(

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import imageio.v3 as imageio
-import jax
 import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
@@ -67,14 +66,6 @@ def events(folder):
             event = Event.FromString(data[12 : 12 + length])
             yield from ((value.tag, event.step, value.simple_value) for value in event.summary.value)
             data = data[16 + length :]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    """Compiled programs are kept meanwhile: runs are repeated here, and compiling is most of them."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture(scope="module")

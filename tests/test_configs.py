@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from agents import experiment, models
+from agents import experiment, model_fitting, models
 from agents.experiment import ExperimentConfig
 from envs import datasets
 from valuelearn import config, loop
@@ -46,7 +46,7 @@ def model(recorded, tmp_path_factory):
     """A model fitted to it."""
     folder = tmp_path_factory.mktemp("model") / "hopper"
     tiny = {"members": 2, "elites": 1, "hidden": (8,), "weight_decay": (0.0, 0.0), "most_epochs": 1}
-    models.fit(models.ModelConfig(dataset=str(recorded), **tiny), folder, [], print)
+    model_fitting.fit(models.ModelConfig(dataset=str(recorded), **tiny), folder, [], print)
     return folder
 
 

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.usefixtures("quick_compilation", "compile_once")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 # A block that the text after it gives a file's name.
 NAMED = r"```(python|yaml)\n((?:(?!```).)*)```\s+With that as `([\w.]+)`"

@@ -10,7 +10,6 @@ from agents import doctor
 from valuelearn import devices
 
 
-@pytest.mark.usefixtures("compile_once")
 def test_this_machine_trains(call, monkeypatch):
     monkeypatch.setenv("JAX_ENABLE_X64", "1")  # Which the run in a process of its own does not heed.
     said = call("doctor").splitlines()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents import experiment, models, ravl, training
+from agents import experiment, model_fitting, models, ravl, training
 from agents.experiment import ExperimentConfig
 from agents.sac import SACConfig
 from benchmarks import ravl as ravl_study
@@ -27,7 +27,7 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     file = swinging(folder / "pendulum.hdf5", env_id=ENV)
     cfg = config.load(models.ModelConfig, CONFIG, [f"dataset={file}", f"env={ENV}", *SMALL])
-    models.fit(cfg, folder / "model", [], lambda said: None)
+    model_fitting.fit(cfg, folder / "model", [], lambda said: None)
     return folder / "model"
 
 
@@ -101,7 +101,9 @@ def test_episodes_of_a_model_end_by_the_rule_of_the_robot(tmp_path, play_functio
         datasets.Dataset(obs, action, reward, reward, last, last, 0.9 * obs), tmp_path / "pole.hdf5"
     )
     arguments = [f"dataset={tmp_path / 'pole.hdf5'}", f"env={ROBOT}", *SMALL]
-    models.fit(config.load(models.ModelConfig, CONFIG, arguments), tmp_path / "model", [], lambda said: None)
+    model_fitting.fit(
+        config.load(models.ModelConfig, CONFIG, arguments), tmp_path / "model", [], lambda said: None
+    )
     options = ravl.RolloutsConfig(model=str(tmp_path / "model"), steps=4)
     played = play_functional(ravl.make(options, ROBOT, SPEC._replace(obs_shape=(4,)), AGENT).env, 4).step
     fallen = np.abs(played.next_obs[..., 1]) > 0.2

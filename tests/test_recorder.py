@@ -12,13 +12,14 @@ from pathlib import Path
 
 import gymnasium
 import h5py
-import jax
 import numpy as np
 import pytest
 
 from agents import experience, recorder, training
 from envs import datasets
 from tests import commands
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 CONFIGS = Path(__file__).parent.parent / "agents" / "configs" / "datasets"
 QUALITIES = ("random", "medium", "medium-replay", "medium-expert", "expert")
@@ -46,15 +47,6 @@ ROWS = 250
 def asked(out, *qualities, rows=ROWS):
     each = [part for quality in qualities for part in ("--quality", quality)]
     return (*each, "--rows", rows, "--out", out)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory, quick_compilation):
-    """Compiled programs are kept meanwhile, for subprocesses, too."""
-    folder = str(tmp_path_factory.mktemp("compiled"))
-    jax.config.update("jax_compilation_cache_dir", folder)
-    yield folder
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 def call(*arguments, code=0):
@@ -267,18 +259,18 @@ def moment(out, phase):
     return any(out.glob(".*.draft"))
 
 
-def launch(out, cache):
+def launch(out):
     command = [sys.executable, "-m", "valuelearn", "dataset", "make", *PENDULUM, *asked(out, *QUALITIES)]
-    quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_COMPILATION_CACHE_DIR": cache}
+    quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     parts = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
     return subprocess.Popen([*map(str, command)], env=os.environ | quick, **parts)
 
 
-def test_killed_at_any_moment_the_same_command_makes_the_same(pendulum, tmp_path, compile_once):
+def test_killed_at_any_moment_the_same_command_makes_the_same(pendulum, tmp_path):
     """Killed while it trains, judges, records and writes, a random while later; then left alone."""
     out, chance = tmp_path / "made", random.Random(0)
     for phase in (*KILLED, None):
-        process = launch(out, compile_once)
+        process = launch(out)
         while phase and process.poll() is None and not moment(out, phase):
             time.sleep(0.001)
         if phase:

@@ -13,7 +13,7 @@ from benchmarks.kill import differences
 from envs import datasets
 from valuelearn import logs
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "compile_once")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 CONFIGS = Path(__file__).parent.parent / "agents" / "configs"
 COMPILED = (
     CONFIGS / "minatar" / "pqn_hl_gauss.yaml",

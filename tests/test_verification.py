@@ -15,7 +15,7 @@ from tests.test_training import COMPILED, HOST
 from valuelearn import fingerprint
 from valuelearn.checkpoint import Checkpoints
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "compile_once")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROW = 65_536
 
 

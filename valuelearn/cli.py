@@ -273,12 +273,12 @@ def model(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("model"),
 ) -> None:
     """Fit a model of an environment's dynamics to a dataset, and report how good it is."""
-    from agents import models
+    from agents import model_fitting, models
     from valuelearn.config import load, placing
 
     cfg = load(models.ModelConfig, config, overrides or [])
     with placing(config, overrides or []):
-        models.fit(cfg, out, sys.argv, typer.echo)
+        model_fitting.fit(cfg, out, sys.argv, typer.echo)
     typer.echo(f"wrote {out}")
 
 
@@ -418,6 +418,8 @@ def _keep_compiled_programs() -> None:
     """Have JAX keep what it compiles for the next run, unless the user has chosen a place for it."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "valuelearn"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    # Small programs, too: a run has dozens, which take a second or two together.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 def _lacking(error: Exception) -> str | None:

@@ -38,6 +38,7 @@ def _mixed(words: jax.Array, part: jax.Array | int, salt: int) -> jax.Array:
     return x ^ (x >> 16)
 
 
+@jax.jit  # Traced once for all arrays of a shape, of which learners have many.
 def of_array(x: jax.Array) -> jax.Array:
     """The fingerprint of an array of numbers of 8, 16 or 32 bits, or of random keys, u32[2]."""
     x = jnp.atleast_1d(plain(x))

@@ -1,6 +1,7 @@
 """Training on a functional environment: everything inside one compiled function."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,7 @@ def _chunk(
         env_steps = env_steps + step.valid.sum()
         return (learner, env_state, step.obs, env_steps), Trajectory(obs, action, step)
 
+    @partial(jax.jit, inline=True)  # Traced once, for its shapes and for the loop.
     def iteration(state: RunState, updates: Array) -> tuple[RunState, Experience, Metrics, Halt]:
         key, collect_key, update_key = jax.random.split(state.key, 3)
         carry = (state.learner, state.env, state.obs, state.env_steps)

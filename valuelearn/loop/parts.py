@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -124,6 +125,7 @@ def updates_of(agent: Agent, memory: Memory, agree: guard.Agree = guard.alone) -
     are NaN. Nor is a single update inlined, for which XLA on CPUs copies columns of the memory.
     """
 
+    @partial(jax.jit, inline=True)  # Traced once, for its shapes and for the loop.
     def update(learner: LearnerState, memory_state: Any, key: jax.Array) -> tuple:
         sample = memory.sample(memory_state, key)
         learnt, metrics, priority = agent.update(learner, sample, agree)
