@@ -1,4 +1,4 @@
-"""valuelearn's SAC."""
+"""valuelearn's SAC and TD3."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from benchmarks.peers.ours_dqn import CONFIGS
 from valuelearn import config
 
 
-def load(task: dict) -> ExperimentConfig:
+def load(name: str, task: dict) -> ExperimentConfig:
     """The shipped config with what the task fixes for every framework."""
     arguments = [
         f"env.id=mujoco/{task['env']}",
@@ -21,15 +21,13 @@ def load(task: dict) -> ExperimentConfig:
         f"agent.replay.batch_size={task['batch_size']}",
         f"train.collect_steps={task['collect_steps']}",
     ]
-    return config.load(ExperimentConfig, CONFIGS / "mujoco" / "sac.yaml", arguments)
+    return config.load(ExperimentConfig, CONFIGS / "mujoco" / f"{name}.yaml", arguments)
 
 
 def main() -> None:
-    """Time our SAC on the task."""
+    """Time our agent on the task."""
     task = json.loads(sys.argv[2])
-    rate = ours_loop.steps_per_second(load(task), task["steps"])
-    versions = ours_loop.versions("gymnasium", "mujoco")
-    print(json.dumps({"agent_steps_per_second": rate, "versions": versions}))
+    ours_loop.report(load(sys.argv[1], task), task["steps"], "gymnasium", "mujoco")
 
 
 if __name__ == "__main__":

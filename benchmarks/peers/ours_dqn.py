@@ -26,6 +26,8 @@ def load(name: str, task: dict, *overrides: str) -> ExperimentConfig:
     if name == "atari":
         path = CONFIGS / "atari" / "dqn_mse.yaml"
         own = ["env.id=atari/breakout", "agent.network.padding=valid"]
+    elif name == "minatar":
+        path, own = CONFIGS / "minatar" / "dqn_hl_gauss.yaml", ["agent.head=mse"]
     else:
         path = CONFIGS / "classic" / "dqn_cartpole.yaml"
         own = ["agent.head=mse", "agent.double=false", f"agent.network.hidden={task['hidden']}"]
@@ -35,9 +37,7 @@ def load(name: str, task: dict, *overrides: str) -> ExperimentConfig:
 def main() -> None:
     """Time our DQN on the task."""
     task = json.loads(sys.argv[2])
-    rate = ours_loop.steps_per_second(load(sys.argv[1], task), task["steps"])
-    versions = ours_loop.versions("gymnasium", "ale-py")
-    print(json.dumps({"agent_steps_per_second": rate, "versions": versions}))
+    ours_loop.report(load(sys.argv[1], task), task["steps"], "gymnasium", "ale-py", "gymnax")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The speed of valuelearn's training loop."""
 
 import importlib.metadata
+import json
+import resource
 import time
 
 from agents import experiment
@@ -14,8 +16,9 @@ def versions(*packages: str) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("valuelearn", "jax", *packages)}
 
 
-def steps_per_second(config: ExperimentConfig, steps: int) -> float:
-    """Agent steps per second over so many with their updates, after the warm-up and a tenth as many."""
+def report(config: ExperimentConfig, steps: int, *packages: str) -> None:
+    """Print the agent steps of a second, over so many with their updates, after the warm-up and a tenth as
+    many, and the peak of memory."""
     built = experiment.make(config)
     agent, memory = built.algorithm.agent, built.algorithm.memory
     chunk_steps = steps // 10
@@ -33,4 +36,6 @@ def steps_per_second(config: ExperimentConfig, steps: int) -> float:
         if start is None and done >= warm:
             start, before = time.perf_counter(), done
     assert start is not None and before is not None
-    return (done - before) / (time.perf_counter() - start)
+    rate = (done - before) / (time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps({"agent_steps_per_second": rate, "peak_gib": peak, "versions": versions(*packages)}))

@@ -1,4 +1,4 @@
-"""Stable-Baselines3's SAC, and SBX's, which has the same interface."""
+"""Stable-Baselines3's SAC and TD3, and SBX's, which have the same interface."""
 
 import json
 import sys
@@ -8,13 +8,13 @@ from stable_baselines3.common.env_util import make_vec_env
 
 
 def main(framework: str) -> None:
-    """Time its SAC on the task."""
+    """Time the task's algorithm of it."""
     if framework == "sbx-rl":
-        from sbx import SAC
+        from sbx import SAC, TD3
     else:
-        from stable_baselines3 import SAC
+        from stable_baselines3 import SAC, TD3
     task = json.loads(sys.argv[2])
-    model = SAC(
+    model = {"sac": SAC, "td3": TD3}[sys.argv[1]](
         "MlpPolicy",
         make_vec_env(task["env"], n_envs=1, seed=0),
         learning_rate=task["learning_rate"],

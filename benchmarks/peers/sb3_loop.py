@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import resource
 import time
 
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -15,4 +16,5 @@ def report(model: OffPolicyAlgorithm, task: dict, *packages: str) -> None:
     rate = (model.num_timesteps - before) / (time.perf_counter() - start)
     names = {"stable-baselines3", "torch", "gymnasium", *packages}
     versions = {name: importlib.metadata.version(name) for name in sorted(names)}
-    print(json.dumps({"agent_steps_per_second": rate, "versions": versions}))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps({"agent_steps_per_second": rate, "peak_gib": peak, "versions": versions}))

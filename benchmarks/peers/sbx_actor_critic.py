@@ -1,5 +1,5 @@
-"""SBX's SAC: Stable-Baselines3 with JAX."""
+"""SBX's SAC and TD3: Stable-Baselines3 with JAX."""
 
-import sb3_sac  # The file beside this one.
+import sb3_actor_critic  # The file beside this one.
 
-sb3_sac.main("sbx-rl")
+sb3_actor_critic.main("sbx-rl")

@@ -1,13 +1,12 @@
-"""SAC end to end on HalfCheetah, and updates of EDAC with ten critics."""
+"""SAC and TD3 end to end on HalfCheetah, beside other frameworks."""
 
 import sys
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks.speed import edac
 from benchmarks.speed.turns import by_turns, measure, medians_of, python_of
 
-SAC_TASK: dict[str, Any] = {
+TASK: dict[str, Any] = {
     "env": "HalfCheetah-v5",
     "hidden": [256, 256],
     "learning_rate": 3e-4,
@@ -16,52 +15,50 @@ SAC_TASK: dict[str, Any] = {
     "batch_size": 256,
     "steps": 4_000,  # Timed, with an update each; a tenth as many go before.
 }
-COLLECT_STEPS = {"plain": 1, "chunked": 16}  # Environment steps between two rounds of as many updates.
-SAC_AT_LEAST = {"sb3": 1.5, "sbx": 1.1}  # Of plain collecting.
 
 
-def sac(rounds: int) -> tuple[dict, dict[str, float]]:
-    """Agent steps per second of every framework and way of collecting, and ours over the others'."""
+class Way(NamedTuple):
+    """What is run."""
 
-    def run(peer: str, way: str) -> dict:
-        found = measure(peer, "sac", way, SAC_TASK | {"collect_steps": COLLECT_STEPS[way]})
-        print(f"{peer} {way}: {found['agent_steps_per_second']:.0f} agent steps/s", file=sys.stderr)
-        return found
+    algorithm: str
+    collect_steps: int  # Environment steps between two rounds of as many updates.
 
-    peers = ("ours", *SAC_AT_LEAST)
-    timers = {f"{peer} {way}": partial(run, peer, way) for way in COLLECT_STEPS for peer in peers}
-    runs = by_turns(timers, rounds)
-    medians = medians_of(runs, "agent_steps_per_second")
-    ratios = {
-        f"{peer} {way}": medians[f"ours {way}"] / medians[f"{peer} {way}"]
-        for way in COLLECT_STEPS
-        for peer in SAC_AT_LEAST
-    }
-    table = {
-        "unit": "agent steps per second",
-        "task": SAC_TASK | {"collect_steps": COLLECT_STEPS},
-        "runs": {name: [run["agent_steps_per_second"] for run in found] for name, found in runs.items()},
-        "medians": medians,
-        "ours_over": ratios,
-        "versions": {peer: runs[f"{peer} plain"][0]["versions"] for peer in peers},
-    }
-    return table, ratios
+
+WAYS = {"SAC": Way("sac", 1), "SAC in chunks": Way("sac", 16), "TD3": Way("td3", 1)}
+AT_LEAST = {"sb3 SAC": 2.0, "sbx SAC": 1.3}
 
 
 def compare(rounds: int) -> tuple[dict, bool]:
-    """Both tables, and whether the bars are met."""
-    for peer in (*SAC_AT_LEAST, "torch"):
+    """Agent steps per second of every framework and way, by turns, and whether the bars are met."""
+    peers = ("ours", "sb3", "sbx")
+    for peer in peers:
         python_of(peer)
-    of_sac, over_peers = sac(rounds)
-    of_edac = edac.beside_torch(rounds, critics=10)
+
+    def run(peer: str, way: str) -> dict:
+        algorithm, collect_steps = WAYS[way]
+        found = measure(peer, "actor_critic", algorithm, TASK | {"collect_steps": collect_steps})
+        print(f"{peer} {way}: {found['agent_steps_per_second']:.0f} agent steps/s", file=sys.stderr)
+        return found
+
+    runs = by_turns({f"{peer} {way}": partial(run, peer, way) for way in WAYS for peer in peers}, rounds)
+    medians = medians_of(runs, "agent_steps_per_second")
+    ratios = {
+        f"{peer} {way}": medians[f"ours {way}"] / medians[f"{peer} {way}"]
+        for way in WAYS
+        for peer in peers[1:]
+    }
     figures = ", ".join(
-        f"SAC {name} {rate:,.0f} agent steps/s"
-        + (f" (1/{over_peers[name]:.2f})" if name in over_peers else "")
-        for name, rate in of_sac["medians"].items()
-    ) + (
-        f"; EDAC ours {of_edac.rates['ours']:.1f} updates/s, torch {of_edac.rates['torch']:.1f} "
-        f"(1/{of_edac.ratio:.2f}), first updates within {of_edac.apart:.0e}"
+        f"{name} {rate:,.0f} agent steps/s" + (f" (1/{ratios[name]:.2f})" if name in ratios else "")
+        for name, rate in medians.items()
     )
-    good = all(over_peers[f"{peer} plain"] >= bar for peer, bar in SAC_AT_LEAST.items())
-    good = good and of_edac.ratio >= edac.AT_LEAST and of_edac.apart <= edac.SAME
-    return {"figures": figures, "sac": of_sac, "edac": of_edac.table}, good
+    table = {
+        "figures": figures,
+        "unit": "agent steps per second",
+        "task": TASK | {"collect_steps": {name: way.collect_steps for name, way in WAYS.items()}},
+        "runs": {name: [run["agent_steps_per_second"] for run in found] for name, found in runs.items()},
+        "medians": medians,
+        "ours_over": ratios,
+        "peak_gib": medians_of(runs, "peak_gib"),
+        "versions": {peer: runs[f"{peer} SAC"][0]["versions"] for peer in peers},
+    }
+    return table, all(ratios[name] >= bar for name, bar in AT_LEAST.items())

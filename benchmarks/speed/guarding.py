@@ -21,7 +21,7 @@ def _configs() -> dict[str, ExperimentConfig]:
     rest = {
         name: config.load(ExperimentConfig, ours_dqn.CONFIGS / file, small) for name, file in shipped.items()
     }
-    return {"atari": ours_dqn.load("atari", TASKS["atari"]), **rest}
+    return {"atari": ours_dqn.load("atari", TASKS["atari"].given), **rest}
 
 
 def compare(rounds: int) -> tuple[dict, bool]:

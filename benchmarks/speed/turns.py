@@ -20,8 +20,9 @@ PROGRAMS = ROOT / "benchmarks" / "peers"
 ENVIRONMENTS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "valuelearn" / "peers"
 _GAMES = ("ale-py", "opencv-python-headless", "mujoco", "imageio", "packaging")
 PEERS = {
-    "sb3": ("torch == 2.13.0", "stable-baselines3 >= 2.7", *_GAMES),
+    "sb3": ("torch == 2.13.0", "stable-baselines3 >= 2.7", "minatar >= 1.0.15", *_GAMES),
     "sbx": ("torch == 2.13.0", "sbx-rl >= 0.20", *_GAMES),
+    "d3rlpy": ("torch == 2.13.0", "d3rlpy >= 2.8"),
     "torch": ("torch == 2.13.0", "numpy"),
 }
 
