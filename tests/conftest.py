@@ -36,8 +36,8 @@ hypothesis.settings.load_profile("tests")
 
 def pytest_configure(config):
     """Keep all compiled programs until the end, for other workers and the processes that tests start, too."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        return  # It was handed the first process's folder.
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return  # Somebody's own, or the first process's.
     folder = tempfile.TemporaryDirectory(prefix="compiled")
     config.add_cleanup(folder.cleanup)
     kept = {"jax_compilation_cache_dir": folder.name, "jax_persistent_cache_min_compile_time_secs": 0}

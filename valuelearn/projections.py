@@ -79,15 +79,17 @@ def categorical(returns: jax.Array, probabilities: jax.Array, locations: jax.Arr
     returns, probabilities = checks.law(returns, probabilities)
     checks.array("locations", locations, "N", least=2)
     returns, locations = jnp.asarray(returns), jnp.asarray(locations)
-    clipped = jnp.clip(returns, locations[0], locations[-1])[..., None, :]  # [..., 1, M]
+    clipped = jnp.clip(returns, locations[0], locations[-1])[..., None]  # [..., M, 1]
     widths = jnp.diff(locations)
-    # The hat function of each location, with a flat outer side at the two ends.
-    rising = (clipped - locations[:-1, None]) / widths[:, None]  # [..., N - 1, M]
-    share = jnp.clip(rising, 0.0, 1.0)
-    left = jnp.concatenate([jnp.ones_like(share[..., :1, :]), share], -2)
-    right = jnp.concatenate([share, jnp.zeros_like(share[..., :1, :])], -2)
-    hats = left - right  # Telescopes: the hats of one atom add up to exactly one share.
-    return jnp.einsum("...nm,...m->...n", hats, probabilities, precision="highest")
+    # The hat function of each location is the lower one of its two sides; at the two ends the outer side lies
+    # higher than any atom comes. What rises between two locations is what falls there: shares add up to one.
+    starts = jnp.concatenate([locations[:1] - 2 * widths[:1], locations])
+    steps = jnp.concatenate([widths[:1], widths, widths[-1:]])
+    rising = (clipped - starts[:-1]) / steps[:-1]  # [..., M, N]
+    falling = (clipped - starts[1:]) / steps[1:]
+    hats = jnp.clip(jnp.minimum(rising, 1 - falling), 0.0, 1.0)
+    # Not a product: a fused sum writes no array [..., M, N].
+    return (hats * probabilities[..., None]).sum(-2)
 
 
 def quantile_midpoints(num_quantiles: int) -> jax.Array:
