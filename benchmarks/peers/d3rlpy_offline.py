@@ -25,21 +25,20 @@ def configured(name: str, task: dict) -> d3rlpy.base.LearnableConfig:
         d3rlpy.models.encoders.VectorEncoderFactory(task["hidden"], use_layer_norm=norm)
         for norm in (False, True)
     )
-    of_normed, of_both = (
-        {"actor_encoder_factory": encoder, "critic_encoder_factory": encoder} for encoder in (normed, plain)
-    )
+    networks = {"actor_encoder_factory": plain, "critic_encoder_factory": plain}
+    normed_networks = {"actor_encoder_factory": normed, "critic_encoder_factory": normed}
     # With the weight of CQL's term fixed, as ours is.
-    conservative = {**of_both, "alpha_learning_rate": 0.0, "n_action_samples": 10}
+    conservative = {**networks, "alpha_learning_rate": 0.0, "n_action_samples": 10}
     scaled = {"observation_scaler": d3rlpy.preprocessing.StandardObservationScaler()}
     size = {"batch_size": task["batch_size"]}
     return {
         "bc": lambda: BCConfig(encoder_factory=plain, **scaled, **size),
-        "td3_bc": lambda: TD3PlusBCConfig(**of_both, **scaled, **size),
-        "iql": lambda: IQLConfig(**of_both, value_encoder_factory=plain, **scaled, **size),
+        "td3_bc": lambda: TD3PlusBCConfig(**networks, **scaled, **size),
+        "iql": lambda: IQLConfig(**networks, value_encoder_factory=plain, **scaled, **size),
         "cql": lambda: CQLConfig(**conservative, **size),
         "cal_ql": lambda: CalQLConfig(**conservative, **size),
-        "rebrac": lambda: ReBRACConfig(**of_normed, **size),
-        "sac_n": lambda: SACConfig(**of_both, n_critics=10, **size),
+        "rebrac": lambda: ReBRACConfig(**normed_networks, **size),
+        "sac_n": lambda: SACConfig(**networks, n_critics=10, **size),
     }[name]()
 
 

@@ -93,24 +93,24 @@ def main() -> None:
 
     warm, steps = task["warmup_steps"] + task["steps"] // 10, task["steps"]
     updates_per_step = copies // task["update_period_steps"]
-    start = 0.0
-    for done in range(0, warm + steps, copies):
-        if not start and done >= warm:
+    timed_from = warm - warm % copies  # A step of all copies.
+    for step_number in range(0, timed_from + steps, copies):
+        if step_number == timed_from:
             jax.block_until_ready(params)
-            start, first = time.perf_counter(), done
+            start = time.perf_counter()
         key, act_key, env_key = jax.random.split(key, 3)
         action = act(params, obs, act_key)
         next_obs, state, reward, ended, *_ = step(jax.random.split(env_key, copies), state, action, options)
         # Where an episode ends what follows counts for nothing.
         replay.add(obs, action, reward, np.where(ended, 0.0, 0.99), next_obs)
         obs = next_obs
-        if done >= task["warmup_steps"]:
+        if step_number >= task["warmup_steps"]:
             for _ in range(updates_per_step):
                 params, moments = update(params, target, moments, *replay.sample(task["batch_size"]))
-        if done % task["target_period_steps"] < copies:
+        if step_number % task["target_period_steps"] < copies:
             target = params
     jax.block_until_ready(params)
-    rate = (done + copies - first) / (time.perf_counter() - start)
+    rate = (step_number + copies - timed_from) / (time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "optax", "gymnax")}
     print(json.dumps({"agent_steps_per_second": rate, "peak_gib": peak, "versions": versions}))

@@ -17,8 +17,10 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def report(config: ExperimentConfig, steps: int, *packages: str) -> None:
-    """Print the agent steps of a second, over so many with their updates, after the warm-up and a tenth as
-    many, and the peak of memory."""
+    """Print agent steps per second over so many with their updates, and the peak of memory.
+
+    The warm-up and a tenth as many steps go before.
+    """
     built = experiment.make(config)
     agent, memory = built.algorithm.agent, built.algorithm.memory
     chunk_steps = steps // 10
@@ -32,10 +34,10 @@ def report(config: ExperimentConfig, steps: int, *packages: str) -> None:
         chunks = loop.train_host(agent, built.env, memory, schedule, 0)
     start = before = None
     for chunk in chunks:
-        done = chunk.metrics["env_steps"].item()
-        if start is None and done >= warm:
-            start, before = time.perf_counter(), done
+        made = chunk.metrics["env_steps"].item()
+        if start is None and made >= warm:
+            start, before = time.perf_counter(), made
     assert start is not None and before is not None
-    rate = (done - before) / (time.perf_counter() - start)
+    rate = (made - before) / (time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps({"agent_steps_per_second": rate, "peak_gib": peak, "versions": versions(*packages)}))

@@ -1,6 +1,7 @@
 """DQN end to end beside other frameworks: real frames of Breakout, MinAtar's Breakout, and CartPole."""
 
 import sys
+from functools import partial
 from typing import Any, NamedTuple
 
 from benchmarks.speed.turns import by_turns, measure, medians_of, python_of
@@ -65,12 +66,12 @@ def compare(name: str, rounds: int) -> tuple[dict, bool]:
     for peer in task.steps:
         python_of(peer)
 
-    def run(peer: str, steps: int) -> dict:
-        found = measure(peer, "dqn", name, task.given | {"steps": steps})
+    def run(peer: str) -> dict:
+        found = measure(peer, "dqn", name, task.given | {"steps": task.steps[peer]})
         print(f"{peer}: {found['agent_steps_per_second']:.0f} agent steps/s", file=sys.stderr)
         return found
 
-    runs = by_turns({peer: lambda peer=peer: run(peer, task.steps[peer]) for peer in task.steps}, rounds)
+    runs = by_turns({peer: partial(run, peer) for peer in task.steps}, rounds)
     medians = medians_of(runs, "agent_steps_per_second")
     ratios = {peer: medians["ours"] / rate for peer, rate in medians.items() if peer != "ours"}
     figures = ", ".join(
