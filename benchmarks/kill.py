@@ -63,8 +63,13 @@ class Tally(NamedTuple):
 def launch(*arguments: str | Path, env: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen:
     """The command line as a process of its own, with `env` added, and all that it says in its output."""
     command = [sys.executable, "-m", "valuelearn", *map(str, arguments)]
-    parts = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
-    return subprocess.Popen(command, env=os.environ | env, **parts)
+    return subprocess.Popen(
+        command,
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
 
 
 def _start_or_resume(name: str, folder: Path) -> subprocess.Popen:

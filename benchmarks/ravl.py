@@ -37,7 +37,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from agents import evaluation, experiment, model_fitting, models
+from agents import evaluation, experiment, model_fitting, models, reach
 from agents.sac import SACConfig
 from benchmarks import evidence, figures
 from benchmarks.ravl_cases import HEADS, MEND, PESSIMISM, POINT, TRUTH, Case
@@ -46,7 +46,7 @@ from envs.datasets import Dataset
 from valuelearn.types import EnvSpec
 
 _CONFIG = "plane/rollouts.yaml"
-_COLUMNS = ("env_frames", "updates", "episode_return", "value", "edge_share", "edge_value", "inner_value")
+_COLUMNS = ("env_frames", "updates", "episode_return", "value", *reach.COLUMNS)
 _RESULTS = Path(__file__).parent / "results" / "ravl"
 _FIRST = 4_096  # States that the best policy's return and value are averaged over.
 _EXTENT, _PIXELS = 14.0, 141  # Half-width of the drawn plane, and numbers along its side.
@@ -66,6 +66,8 @@ class Found(NamedTuple):
     updates: np.ndarray  # i64[K]
     total: np.ndarray  # f64[seeds, K] of whole episodes.
     value: np.ndarray  # f64[seeds, K] mean over batches.
+    edge_doubt: float  # By how much the lowest critic is below their mean at the edge, over the run.
+    inner_doubt: float  # The same within reach.
 
 
 def train(wanted: Mapping[Path, Sequence[str]]) -> None:
@@ -96,8 +98,9 @@ def read(folder: Path) -> dict[str, np.ndarray]:
 def found(columns: Mapping[str, np.ndarray]) -> Found:
     """The rows after the first update."""
     learning = np.isfinite(columns["value"]).all(0)
-    wanted = (columns["updates"][0], columns["episode_return"], columns["value"])
-    return Found(*(column[..., learning] for column in wanted))
+    updates, total, value = (columns[name][..., learning] for name in ("updates", "episode_return", "value"))
+    edge, inner = (float(np.nanmean(columns[f"{where}_disagreement"])) for where in ("edge", "inner"))
+    return Found(updates[0], total, value, edge, inner)
 
 
 def surface(folder: Path) -> np.ndarray:
@@ -171,9 +174,11 @@ def compare(
     for name, case in came.items():
         share, over = case.total[:, -1] / wanted.total, case.value[:, -1] / wanted.value
         highest = case.value.max(1) / wanted.value
+        doubts = f"{case.edge_doubt:.2f} below their mean at the edge, {case.inner_doubt:.2f} within"
         print(
             f"{name}: {evidence.over_seeds(share)} of the best return, values {evidence.over_seeds(over)} "
-            f"times the best policy's, {evidence.over_seeds(highest)} at their highest"
+            f"times the best policy's, {evidence.over_seeds(highest)} at their highest; over the run the "
+            f"lowest critic is {doubts}"
         )
     return came, wanted
 
@@ -197,14 +202,14 @@ def point(seeds: int, runs: Path, out: Path) -> bool:
 
 def heads(seeds: int, runs: Path, out: Path) -> bool:
     """Whether heads that cannot hold values too large to be true mend what cutting rollouts short does."""
-    shown = ("mse, two critics", "hl_gauss, two critics", "hl_gauss, ten unlike critics")
+    shown = ("mse, two critics", "mse, ten unlike critics", "c51, two critics")
     compare("heads", HEADS, shown, seeds, runs, out)
     return True
 
 
 def mend(seeds: int, runs: Path, out: Path) -> bool:
     """Which settings mend what cutting rollouts short does; whether one does."""
-    shown = ("mse, ten critics", "mse, ten unlike critics", "hl_gauss, ten unlike critics")
+    shown = ("mse, ten critics", "c51, two critics, their mean", "hl_gauss, ten critics, 51 bins")
     cases, wanted = compare("mend", MEND, shown, seeds, runs, out)
     mended = [
         name
@@ -229,7 +234,7 @@ def _model(folder: Path) -> Path:
     states = np.concatenate([first, first + action.cumsum(1)], axis=1)
     obs, next_obs = states[:, :-1].reshape(-1, 2), states[:, 1:].reshape(-1, 2)
     last, ones = np.arange(1, len(obs) + 1) % 10 == 0, np.ones(len(obs), np.float32)
-    reward = np.asarray(edge_of_reach.reward(obs))
+    reward = np.asarray(edge_of_reach.reward(jnp.asarray(obs)))
     datasets.save(Dataset(obs, action.reshape(-1, 2), reward, ones, last, last, next_obs), file)
     cfg = models.ModelConfig(
         dataset=str(file),
@@ -252,7 +257,7 @@ def accuracy(seeds: int, runs: Path, out: Path) -> bool:
         for name, (penalty, agent) in PESSIMISM.items()
         for truth in TRUTH
     }
-    shown = ("none, 0 true", "none, 1 true", "RAVL, hl_gauss, 1 true")
+    shown = ("none, 0 true", "none, 1 true", "RAVL, c51, 1 true")
     compare("accuracy", cases, shown, seeds, runs, out)
     return True
 

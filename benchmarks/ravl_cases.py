@@ -25,32 +25,42 @@ POINT = {
     "20 steps": Case(20),
     "30 steps": Case(30),
 }
-# Rewards of 0 to 1 for ever are worth up to 33.3; entropies add little once the temperature has come down.
-_SUPPORT = "agent.head_options={v_min: -2, v_max: 36, num_bins: 51}"
-_TEN_UNLIKE = ("agent.num_critics=10", "agent.diversity=1.0")
+# Rewards of 0 to 1 for ever are worth up to 33.3: that much is known of values before anything is learnt.
+_HIGHEST = 33.4
+
+
+def _support(highest: float = _HIGHEST, bins: int = 21) -> str:
+    return f"agent.head_options={{v_min: -1, v_max: {highest}, num_bins: {bins}, num_quantiles: {bins}}}"
+
+
+_TEN = "agent.num_critics=10"
+_TEN_UNLIKE = (_TEN, "agent.diversity=1.0")
 HEADS = {
-    f"{head}, {critics} critics": Case(agent=(f"agent.head={head}", _SUPPORT, *more))
+    f"{head}, {critics} critics": Case(agent=(f"agent.head={head}", _support(), *more))
     for critics, more in {"two": (), "ten unlike": _TEN_UNLIKE}.items()
     for head in ("mse", "hl_gauss", "c51", "qr")
 }
 _MEAN = ("agent.target_rule=mean", "agent.actor_rule=mean")
-_HL_GAUSS = ("agent.head=hl_gauss", _SUPPORT)
+_HL_GAUSS, _C51 = ("agent.head=hl_gauss", _support(bins=51)), ("agent.head=c51", _support())
 MEND = {
-    "mse, ten critics": Case(agent=("agent.num_critics=10",)),
-    "mse, ten unlike critics, their mean": Case(agent=(*_TEN_UNLIKE, *_MEAN)),
+    "mse, two critics": HEADS["mse, two critics"],
+    "mse, ten critics": Case(agent=(_TEN,)),
     "mse, ten unlike critics": HEADS["mse, ten unlike critics"],
-    "mse, ten critics ten times as unlike": Case(agent=("agent.num_critics=10", "agent.diversity=10.0")),
-    "mse, thirty unlike critics": Case(agent=("agent.num_critics=30", "agent.diversity=1.0")),
-    "mse, ten unlike critics of 256": Case(agent=(*_TEN_UNLIKE, "agent.network.hidden=[256, 256]")),
+    "mse, ten unlike critics, their mean": Case(agent=(*_TEN_UNLIKE, *_MEAN)),
+    "mse, ten critics ten times as unlike": Case(agent=(_TEN, "agent.diversity=10.0")),
+    "c51, two critics": HEADS["c51, two critics"],
+    "c51, two critics, their mean": Case(agent=(*_C51, *_MEAN)),
+    "c51, two critics, support three times as high": Case(
+        agent=("agent.head=c51", _support(3 * _HIGHEST, bins=61))
+    ),
     "hl_gauss, two critics": HEADS["hl_gauss, two critics"],
-    "hl_gauss, ten critics": Case(agent=("agent.num_critics=10", *_HL_GAUSS)),
-    "hl_gauss, ten unlike critics": HEADS["hl_gauss, ten unlike critics"],
-    "hl_gauss, ten unlike critics, their mean": Case(agent=(*_TEN_UNLIKE, *_HL_GAUSS, *_MEAN)),
+    "hl_gauss, two critics, 51 bins": Case(agent=_HL_GAUSS),
+    "hl_gauss, ten critics, 51 bins": Case(agent=(_TEN, *_HL_GAUSS)),
 }
 TRUTH = (0.0, 0.5, 0.9, 1.0)
 PESSIMISM: dict[str, tuple[str, tuple[str, ...]]] = {  # What is taken off rewards, and which critics.
     "none": ("penalty: 0", ()),
     "MOPO": ("penalty: 1", ()),
     "RAVL": ("penalty: 0", _TEN_UNLIKE),
-    "RAVL, hl_gauss": ("penalty: 0", (*_HL_GAUSS, *_TEN_UNLIKE)),
+    "RAVL, c51": ("penalty: 0", (*_C51, *_TEN_UNLIKE)),
 }

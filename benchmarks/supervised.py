@@ -27,6 +27,7 @@ from benchmarks import figures
 from valuelearn import config, heads, logs, networks
 from valuelearn.config import Section
 from valuelearn.errors import UserError
+from valuelearn.types import Array
 
 _IMAGE = 16  # Pixels along a side.
 _READINGS = 20  # Of the error, while one level is fitted.
@@ -140,7 +141,7 @@ def errors(study: SupervisedConfig, method: MethodConfig) -> np.ndarray:
     optimizer = optax.adam(study.learning_rate)
     per_reading = study.updates_per_level // _READINGS
 
-    def value(params: Any, inputs: jax.Array) -> jax.Array:
+    def value(params: Any, inputs: Array) -> jax.Array:
         return head.value(network.apply(params, inputs)[:, 0])
 
     def loss(params: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:

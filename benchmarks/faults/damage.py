@@ -76,10 +76,10 @@ def dataset(ground: Ground, chance: random.Random) -> Outcome:
     harmed = _harm(file, chance)
     ended = run("dataset", "info", file)
     if ended.code == 0:
-        found, wanted = datasets.load(file), datasets.load(reference)
+        read, written = datasets.load(file), datasets.load(reference)
         same = (
-            jax.tree.all(jax.tree.map(np.array_equal, found[:-1], wanted[:-1]))
-            and found.notes == wanted.notes
+            jax.tree.all(jax.tree.map(np.array_equal, read[:-1], written[:-1]))
+            and read.notes == written.notes
         )
         return Outcome("went on", harmed) if same else lost(f"{harmed}: read, and not as it was", ended)
     found = refused(ended, str(file))

@@ -70,11 +70,17 @@ def main() -> None:
     params = network.init(key, obs)
     target, optimizer = params, optax.adam(task["learning_rate"])
     moments = optimizer.init(params)
+
+    def values(params: dict, obs: jax.Array) -> jax.Array:
+        out = network.apply(params, obs)
+        assert isinstance(out, jax.Array)
+        return out
+
     replay = Replay(task["capacity"], obs.shape[1:])
 
     @jax.jit
     def act(params: dict, obs: jax.Array, key: jax.Array) -> jax.Array:
-        greedy = network.apply(params, obs).argmax(-1)
+        greedy = values(params, obs).argmax(-1)
         explore, action = jax.random.split(key)
         random = jax.random.randint(action, greedy.shape, 0, env.num_actions)
         return jnp.where(jax.random.uniform(explore, greedy.shape) < 0.1, random, greedy)
@@ -82,10 +88,10 @@ def main() -> None:
     @jax.jit
     def update(params: dict, target: dict, moments: optax.OptState, *batch: jax.Array) -> tuple:
         obs, action, reward, discount, next_obs = batch
-        wanted = reward + discount * network.apply(target, next_obs).max(-1)
+        wanted = reward + discount * values(target, next_obs).max(-1)
 
         def loss(params: dict) -> jax.Array:
-            value = jnp.take_along_axis(network.apply(params, obs), action[:, None], -1)[:, 0]
+            value = jnp.take_along_axis(values(params, obs), action[:, None], -1)[:, 0]
             return jnp.square(value - wanted).mean()
 
         change, moments = optimizer.update(jax.grad(loss)(params), moments)

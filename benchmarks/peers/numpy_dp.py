@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -40,8 +41,9 @@ def around(x: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def scatter(laws: np.ndarray, below: np.ndarray, part: np.ndarray) -> np.ndarray:
     """Laws [C, N] with each return's mass shared between the two points around its image."""
     image = np.zeros_like(laws)
-    np.add.at(image, (slice(None), below), laws * (1 - part))
-    np.add.at(image, (slice(None), below + 1), laws * part)
+    for points, share in ((below, 1 - part), (below + 1, part)):
+        columns: Any = (slice(None), points)  # NumPy's annotations know no slices here.
+        np.add.at(image, columns, laws * share)
     return image
 
 

@@ -11,9 +11,10 @@ from valuelearn import config
 CONFIGS = Path(__file__).parent.parent.parent / "agents" / "configs"
 
 
-def load(name: str, task: dict, *overrides: str) -> ExperimentConfig:
+def load(name: str, task: dict) -> ExperimentConfig:
     """The shipped config with what the task fixes for every framework."""
     arguments = [
+        f"agent.head={task.get('head', 'mse')}",
         f"env.num_envs={task['num_envs']}",
         f"agent.update_period_steps={task['update_period_steps']}",
         f"agent.target_period_updates={task['target_period_steps'] // task['update_period_steps']}",
@@ -27,11 +28,11 @@ def load(name: str, task: dict, *overrides: str) -> ExperimentConfig:
         path = CONFIGS / "atari" / "dqn_mse.yaml"
         own = ["env.id=atari/breakout", "agent.network.padding=valid"]
     elif name == "minatar":
-        path, own = CONFIGS / "minatar" / "dqn_hl_gauss.yaml", ["agent.head=mse"]
+        path, own = CONFIGS / "minatar" / "dqn_hl_gauss.yaml", []
     else:
         path = CONFIGS / "classic" / "dqn_cartpole.yaml"
-        own = ["agent.head=mse", "agent.double=false", f"agent.network.hidden={task['hidden']}"]
-    return config.load(ExperimentConfig, path, [*arguments, *own, *overrides])
+        own = ["agent.double=false", f"agent.network.hidden={task['hidden']}"]
+    return config.load(ExperimentConfig, path, [*arguments, *own])
 
 
 def main() -> None:

@@ -72,8 +72,9 @@ def main() -> None:
     batch = Transition(**{name: jnp.asarray(found[:size]) for name, found in transitions.items()})
     sample = Sample(batch, jnp.ones(size), jnp.arange(size))
     learner, metrics, _ = jax.jit(agent.update)(learner, sample)
-    networks = (learner.params["actor"], learner.params["critics"], learner.target_params["critics"])
-    first = [metrics["loss"].item(), *outcome(*map(numbers, networks), transitions["obs"][:size])]
+    made, now = numbers(learner.params["actor"]), numbers(learner.params["critics"])
+    in_targets = numbers(learner.target_params["critics"])
+    first = [metrics["loss"].item(), *outcome(made, now, in_targets, transitions["obs"][:size])]
     experience = jax.jit(memory.add, donate_argnums=0)(memory.init(), episodes_of_one_step(transitions))
     update = jax.jit(loop.updates_of(agent, memory), donate_argnums=(0, 1))
     count, key = task["updates"], jax.random.key(1)

@@ -24,7 +24,7 @@ def atari(task: dict) -> tuple[str, VecEnv, dict]:
 class Torso(BaseFeaturesExtractor):
     """MinAtar's (Young & Tian, 2019): one convolution, 3 x 3 with 16 filters."""
 
-    def __init__(self, space: gymnasium.Space) -> None:
+    def __init__(self, space: gymnasium.spaces.Box) -> None:
         """Of observations [10, 10, C]."""
         height, width, channels = space.shape
         super().__init__(space, features_dim=16 * (height - 2) * (width - 2))

@@ -38,12 +38,12 @@ def _has_learnt(metrics: Path) -> bool:
 
 def _first_updates(name: str, cache: Path, folder: Path) -> float:
     """Seconds from the start of `valuelearn train` to the first row of metrics with updates."""
-    command = [sys.executable, "-m", "valuelearn", "train", CONFIGS / f"{name}.yaml", *FAMILIES[name]]
+    command = [sys.executable, "-m", "valuelearn", "train", str(CONFIGS / f"{name}.yaml"), *FAMILIES[name]]
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
     with (folder.parent / "said.txt").open("w+") as said:
         start = time.perf_counter()
         process = subprocess.Popen(
-            [*command, "--run", folder], env=environment, stdout=said, stderr=subprocess.STDOUT
+            [*command, "--run", str(folder)], env=environment, stdout=said, stderr=subprocess.STDOUT
         )
         try:
             while not _has_learnt(folder / "metrics.csv"):

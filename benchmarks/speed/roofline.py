@@ -25,7 +25,7 @@ def _configs() -> dict[str, ExperimentConfig]:
     critics = ["agent.num_critics=10", "agent.diversity=1.0", "agent.network.hidden=[256,256,256]"]
     folder = ours_dqn.CONFIGS
     return {
-        "atari": ours_dqn.load("atari", TASKS["atari"]),
+        "atari": ours_dqn.load("atari", TASKS["atari"].given),
         "minatar": config.load(ExperimentConfig, folder / "minatar" / "dqn_hl_gauss.yaml", small),
         "critics": config.load(ExperimentConfig, folder / "mujoco" / "sac.yaml", [*small, *critics]),
     }

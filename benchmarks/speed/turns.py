@@ -11,10 +11,11 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+Key = TypeVar("Key", bound=Hashable)
 ROOT = Path(__file__).parent.parent.parent
 PROGRAMS = ROOT / "benchmarks" / "peers"
 ENVIRONMENTS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "valuelearn" / "peers"
@@ -45,7 +46,7 @@ def python_of(peer: str) -> Path:
 def measure(peer: str, problem: str, name: str, task: dict) -> dict:
     """What a framework's program prints."""
     program = PROGRAMS / f"{peer}_{problem}.py"
-    command = [python_of(peer), program, name, json.dumps(task)]
+    command = [str(python_of(peer)), str(program), name, json.dumps(task)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)} if peer == "ours" else None
     with tempfile.TemporaryDirectory() as folder:  # MuJoCo logs into whatever folder it runs in.
         done = subprocess.run(
@@ -56,9 +57,9 @@ def measure(peer: str, problem: str, name: str, task: dict) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def by_turns(timers: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[Any]]:
+def by_turns(timers: dict[Key, Callable[[], Any]], rounds: int) -> dict[Key, list[Any]]:
     """What each timer answers, round after round."""
-    runs: dict[str, list[Any]] = {name: [] for name in timers}
+    runs: dict[Key, list[Any]] = {name: [] for name in timers}
     for _ in range(rounds):
         for name, timed in timers.items():
             runs[name].append(timed())

@@ -51,7 +51,9 @@ def counted(cfg: ExperimentConfig) -> Count:
     """The operations and bytes of an update, from a batch on: of a replay all would count as read."""
     agent, memory, learner, experience = _ready(cfg)
     lowered = jax.jit(agent.update).lower(learner, jax.jit(memory.sample)(experience, jax.random.key(0)))
-    return Count(lowered.cost_analysis()["flops"], lowered.compile().cost_analysis()["bytes accessed"])
+    written, compiled = lowered.cost_analysis(), lowered.compile().cost_analysis()
+    assert written is not None and compiled is not None
+    return Count(written["flops"], compiled["bytes accessed"])
 
 
 def timed(cfg: ExperimentConfig, updates: int) -> Callable[[], float]:
