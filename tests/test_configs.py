@@ -19,7 +19,11 @@ SMALL = {
     # About 5 updates after 160 random steps; networks, heads and optimisers are the configs' own.
     "stock_dqn": ["env.num_envs=4", "agent.replay.capacity=600", "agent.replay.warmup_steps=160"],
     "dqn": ["env.num_envs=4", "agent.replay.capacity=600", "agent.replay.warmup_steps=160"],
-    "sac": ["agent.replay={capacity: 600, warmup_steps: 160, batch_size: 8}", "env.num_envs=4"],
+    "sac": [
+        "agent.replay={capacity: 600, warmup_steps: 160, batch_size: 8}",
+        "agent.updates_per_step=1",
+        "env.num_envs=4",
+    ],
     "td3": ["agent.replay={capacity: 600, warmup_steps: 160, batch_size: 8}", "env.num_envs=4"],
     "pqn": ["env.num_envs=8", "train.collect_steps=8", "agent.minibatches=4"],
 }
