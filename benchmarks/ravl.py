@@ -13,13 +13,14 @@ the return is at least 0.9 of the best, told at random below half; rollouts of 5
 and with ten made unlike, whose lowest counts (RAVL). The categorical heads are given what returns can be. It
 has no bars: whatever comes out is what it was run for.
 
-`mend`: what of RAVL mends it, in rollouts of 10 steps: the minimum and the diversity of critics apart and
-together, their number, their width, and heads that cannot hold values too large to be true. Bars: one of them
+`mend`: what mends it, in rollouts of 10 steps: the minimum and the diversity of critics apart and together,
+diversity of several weights, and heads that cannot hold values too large to be true. Bars: one of them
 obtains at least 0.85 of the best return, with values within half of the best policy's.
 
 `accuracy`: rollouts of 10 steps of a model that was fitted to a few random moves, moved towards what is true
-by growing shares, until it is exact: without pessimism, with the model's doubt taken off rewards (MOPO), and
-with ten critics made unlike. It has no bars either.
+by growing shares, until it is exact: without pessimism, with the model's doubt taken off rewards (MOPO),
+with ten critics made unlike (RAVL), and with two whose head can hold no more than returns can be (C51). It
+has no bars either.
 """
 
 import argparse
@@ -35,6 +36,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 
 from agents import evaluation, experiment, model_fitting, models, reach
@@ -50,6 +52,7 @@ _COLUMNS = ("env_frames", "updates", "episode_return", "value", *reach.COLUMNS)
 _RESULTS = Path(__file__).parent / "results" / "ravl"
 _FIRST = 4_096  # States that the best policy's return and value are averaged over.
 _EXTENT, _PIXELS = 14.0, 141  # Half-width of the drawn plane, and numbers along its side.
+_LINES = cycler(linestyle=("-", "--")) * plt.rcParams["axes.prop_cycle"]
 _RECORDED = 2_000  # Random moves that a poor model is fitted to.
 
 
@@ -66,7 +69,7 @@ class Found(NamedTuple):
     updates: np.ndarray  # i64[K]
     total: np.ndarray  # f64[seeds, K] of whole episodes.
     value: np.ndarray  # f64[seeds, K] mean over batches.
-    edge_doubt: float  # By how much the lowest critic is below their mean at the edge, over the run.
+    edge_doubt: float  # How far the lowest critic lies below their mean at the edge; NaN if never read.
     inner_doubt: float  # The same within reach.
 
 
@@ -95,12 +98,17 @@ def read(folder: Path) -> dict[str, np.ndarray]:
     return {name: np.stack([table[name][table["seed"] == seed] for seed in seeds]) for name in _COLUMNS}
 
 
+def _mean_of_finite(values: np.ndarray) -> float:
+    there = values[np.isfinite(values)]
+    return float(there.mean()) if there.size else np.nan
+
+
 def found(columns: Mapping[str, np.ndarray]) -> Found:
     """The rows after the first update."""
     learning = np.isfinite(columns["value"]).all(0)
     updates, total, value = (columns[name][..., learning] for name in ("updates", "episode_return", "value"))
-    edge, inner = (float(np.nanmean(columns[f"{where}_disagreement"])) for where in ("edge", "inner"))
-    return Found(updates[0], total, value, edge, inner)
+    doubts = (_mean_of_finite(columns[f"{where}_disagreement"]) for where in ("edge", "inner"))
+    return Found(updates[0], total, value, *doubts)
 
 
 def surface(folder: Path) -> np.ndarray:
@@ -127,6 +135,8 @@ def draw(
     """Returns and values along the runs above, and beneath what the runs in `shown` hold of the plane."""
     figure, axes = plt.subplots(2, 3, figsize=(12, 7.4), layout="constrained")
     left, middle, legend = axes[0]
+    for where in (left, middle):
+        where.set_prop_cycle(_LINES)
     for name, case in found.items():
         for where, values in ((left, case.total), (middle, case.value)):
             (line,) = where.plot(case.updates, values.mean(0), label=name)
@@ -136,7 +146,7 @@ def draw(
     left.axhline(wanted.total, color="black", linestyle="--", linewidth=0.8)
     middle.axhline(wanted.value, color="black", linestyle="--", linewidth=0.8, label="best policy")
     left.set(xlabel="updates", ylabel="return of a whole episode", ylim=(0, None))
-    middle.set(xlabel="updates", ylabel="mean value of a batch", yscale="log")
+    middle.set(xlabel="updates", ylabel="mean value of a batch", yscale="symlog")
     handles, labels = middle.get_legend_handles_labels()
     legend.legend(handles, labels, loc="center", title="case")
     legend.axis("off")
@@ -174,11 +184,11 @@ def compare(
     for name, case in came.items():
         share, over = case.total[:, -1] / wanted.total, case.value[:, -1] / wanted.value
         highest = case.value.max(1) / wanted.value
-        doubts = f"{case.edge_doubt:.2f} below their mean at the edge, {case.inner_doubt:.2f} within"
+        at_edge = "(never read)" if np.isnan(case.edge_doubt) else f"{case.edge_doubt:.2f} below their mean"
         print(
             f"{name}: {evidence.over_seeds(share)} of the best return, values {evidence.over_seeds(over)} "
-            f"times the best policy's, {evidence.over_seeds(highest)} at their highest; over the run the "
-            f"lowest critic is {doubts}"
+            f"times the best policy's, {evidence.over_seeds(highest)} at their highest; the lowest critic "
+            f"over the run, at the edge {at_edge}, within reach {case.inner_doubt:.2f}"
         )
     return came, wanted
 
@@ -209,7 +219,7 @@ def heads(seeds: int, runs: Path, out: Path) -> bool:
 
 def mend(seeds: int, runs: Path, out: Path) -> bool:
     """Which settings mend what cutting rollouts short does; whether one does."""
-    shown = ("mse, ten critics", "c51, two critics, their mean", "hl_gauss, ten critics, 51 bins")
+    shown = ("mse, ten critics", "c51, two critics, their mean", "c51, ten critics")
     cases, wanted = compare("mend", MEND, shown, seeds, runs, out)
     mended = [
         name
@@ -257,7 +267,7 @@ def accuracy(seeds: int, runs: Path, out: Path) -> bool:
         for name, (penalty, agent) in PESSIMISM.items()
         for truth in TRUTH
     }
-    shown = ("none, 0 true", "none, 1 true", "RAVL, c51, 1 true")
+    shown = ("none, 0 true", "none, 1 true", "c51, 1 true")
     compare("accuracy", cases, shown, seeds, runs, out)
     return True
 

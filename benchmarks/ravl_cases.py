@@ -41,26 +41,29 @@ HEADS = {
     for head in ("mse", "hl_gauss", "c51", "qr")
 }
 _MEAN = ("agent.target_rule=mean", "agent.actor_rule=mean")
-_HL_GAUSS, _C51 = ("agent.head=hl_gauss", _support(bins=51)), ("agent.head=c51", _support())
+_C51 = ("agent.head=c51", _support())
 MEND = {
     "mse, two critics": HEADS["mse, two critics"],
     "mse, ten critics": Case(agent=(_TEN,)),
     "mse, ten unlike critics": HEADS["mse, ten unlike critics"],
     "mse, ten unlike critics, their mean": Case(agent=(*_TEN_UNLIKE, *_MEAN)),
+    "mse, ten critics a tenth as unlike": Case(agent=(_TEN, "agent.diversity=0.1")),
     "mse, ten critics ten times as unlike": Case(agent=(_TEN, "agent.diversity=10.0")),
     "c51, two critics": HEADS["c51, two critics"],
     "c51, two critics, their mean": Case(agent=(*_C51, *_MEAN)),
     "c51, two critics, support three times as high": Case(
         agent=("agent.head=c51", _support(3 * _HIGHEST, bins=61))
     ),
+    "mse_softmax, two critics": Case(agent=("agent.head=mse_softmax", _support())),
+    "c51, ten critics": Case(agent=(_TEN, *_C51)),
+    "c51, ten unlike critics": HEADS["c51, ten unlike critics"],
     "hl_gauss, two critics": HEADS["hl_gauss, two critics"],
-    "hl_gauss, two critics, 51 bins": Case(agent=_HL_GAUSS),
-    "hl_gauss, ten critics, 51 bins": Case(agent=(_TEN, *_HL_GAUSS)),
+    "hl_gauss, two critics, 51 bins": Case(agent=("agent.head=hl_gauss", _support(bins=51))),
 }
 TRUTH = (0.0, 0.5, 0.9, 1.0)
 PESSIMISM: dict[str, tuple[str, tuple[str, ...]]] = {  # What is taken off rewards, and which critics.
     "none": ("penalty: 0", ()),
     "MOPO": ("penalty: 1", ()),
     "RAVL": ("penalty: 0", _TEN_UNLIKE),
-    "RAVL, c51": ("penalty: 0", (*_C51, *_TEN_UNLIKE)),
+    "c51": ("penalty: 0", _C51),
 }
