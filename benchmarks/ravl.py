@@ -14,8 +14,9 @@ and with ten made unlike, whose lowest counts (RAVL). The categorical heads are 
 has no bars: whatever comes out is what it was run for.
 
 `mend`: what mends it, in rollouts of 10 steps: the minimum and the diversity of critics apart and together,
-diversity of several weights, and heads that cannot hold values too large to be true. Bars: one of them
-obtains at least 0.85 of the best return, with values within half of the best policy's.
+diversity of several weights, and heads that are a softmax over a support, which ends where returns can end
+or far beyond. Bars: one of them obtains at least 0.85 of the best return, with values within half of the best
+policy's.
 
 `accuracy`: rollouts of 10 steps of a model that was fitted to a few random moves, moved towards what is true
 by growing shares, until it is exact: without pessimism, with the model's doubt taken off rewards (MOPO),

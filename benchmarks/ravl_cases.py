@@ -41,6 +41,7 @@ HEADS = {
     for head in ("mse", "hl_gauss", "c51", "qr")
 }
 _MEAN = ("agent.target_rule=mean", "agent.actor_rule=mean")
+_HIGH = _support(3 * _HIGHEST, bins=61)
 _C51 = ("agent.head=c51", _support())
 MEND = {
     "mse, two critics": HEADS["mse, two critics"],
@@ -51,10 +52,9 @@ MEND = {
     "mse, ten critics ten times as unlike": Case(agent=(_TEN, "agent.diversity=10.0")),
     "c51, two critics": HEADS["c51, two critics"],
     "c51, two critics, their mean": Case(agent=(*_C51, *_MEAN)),
-    "c51, two critics, support three times as high": Case(
-        agent=("agent.head=c51", _support(3 * _HIGHEST, bins=61))
-    ),
+    "c51, two critics, support three times as high": Case(agent=("agent.head=c51", _HIGH)),
     "mse_softmax, two critics": Case(agent=("agent.head=mse_softmax", _support())),
+    "mse_softmax, two critics, support three times as high": Case(agent=("agent.head=mse_softmax", _HIGH)),
     "c51, ten critics": Case(agent=(_TEN, *_C51)),
     "c51, ten unlike critics": HEADS["c51, ten unlike critics"],
     "hl_gauss, two critics": HEADS["hl_gauss, two critics"],
