@@ -2,11 +2,14 @@
 
 import csv
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from agents import experiment
+from agents.experiment import ExperimentConfig
 from valuelearn import logs, plots
+from valuelearn.logs import RunFolderError
 
 _REFERENCE = Path(__file__).parent.parent / "benchmarks" / "reference"
 _LABELS = {
@@ -50,23 +53,67 @@ def published(env_id: str, agent: str) -> plots.Published | None:
     return None
 
 
+class Axes(NamedTuple):
+    """What a run's curve is drawn against, and what it shows."""
+
+    clock: str
+    returns: str
+
+    def over(self) -> str:
+        """Both in words."""
+        return f"{self.returns} over {self.clock}"
+
+
+TRAINING = Axes("environment frames", "training return")
+
+
+def axes(config: ExperimentConfig) -> Axes:
+    """Of a run that does not learn in the environment, the policy of the moment is played there."""
+    if config.offline is not None:
+        return Axes("updates", "return of the policy")
+    if config.rollouts is not None:
+        return Axes("steps of rollouts", "return of the policy")
+    return TRAINING
+
+
+def _curve(config: ExperimentConfig) -> ExperimentConfig:
+    """What runs have in common that are averaged: all but the seeds."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"seed": 0, "seeds": 1})})
+
+
 def plot(folders: list[Path], file: Path, agent: str | None = None) -> None:
     """Draw the runs' learning curves, beside a published one where they are of one game or robot.
 
-    `agent` names the published one.
+    Runs of one config are seeds of one curve. `agent` names the published one.
 
     Raises:
-        RunFolderError: where a folder is not a run, or the picture cannot be written.
+        RunFolderError: where a folder is not a run, the runs are counted in different units, or the
+            picture cannot be written.
     """
     logs.check_new_file(file, (".png", ".pdf", ".svg"))
-    configs = [experiment.load_run(folder) for folder in folders]
-    ids = sorted({config.env.id for config in configs})
+    configs = {folder: experiment.load_run(folder) for folder in folders}
+    first = axes(configs[folders[0]])
+    for folder, config in configs.items():
+        if axes(config) != first:
+            raise RunFolderError(
+                f"{folder}: its curve shows the {axes(config).over()}, and that of {folders[0]} the "
+                f"{first.over()}; runs of one kind are wanted"
+            )
+    groups: list[list[Path]] = []
+    for folder, config in configs.items():
+        same = (group for group in groups if _curve(configs[group[0]]) == _curve(config))
+        if (group := next(same, None)) is None:
+            groups.append(group := [])
+        group.append(folder)
+    labels = [group[0].name + (f" and {len(group) - 1} more" if len(group) > 1 else "") for group in groups]
+    ids = sorted({config.env.id for config in configs.values()})
     title = ", ".join(ids)
     kind = ids[0].partition("/")[0]
     beside = None
-    # Published are curves over frames, of which a run on a dataset has none.
-    if len(ids) == 1 and kind in _USUAL and all(config.offline is None for config in configs):
+    # Published are curves over frames of the environment, in which other runs do not learn.
+    if len(ids) == 1 and kind in _USUAL and first == TRAINING:
         beside = published(ids[0], agent or _USUAL[kind])
     if beside is not None and kind == "mujoco":
         title = f"{title}; published: v2, with older physics"
-    plots.curves([(folder.name, [folder]) for folder in folders], file, title, beside)
+    names = {"title": title, "xlabel": first.clock, "ylabel": first.returns}
+    plots.curves(list(zip(labels, groups, strict=True)), file, names, beside)

@@ -419,8 +419,9 @@ def _finish(cfg: ExperimentConfig, folder: Path, say: Say) -> None:
 
     checkpoint.remove_checkpoints(folder / "checkpoints")
     metrics = logs.read_metrics(folder)
-    for million, mean in logs.per_million_frames(metrics).items():
-        say(f"training return in million {million}: {mean:.2f}")
+    if curves.axes(cfg) == curves.TRAINING:
+        for million, mean in logs.per_million_frames(metrics).items():
+            say(f"training return in million {million}: {mean:.2f}")
     if cfg.offline is not None:
         for sentence in evaluation.summary(cfg, metrics):
             say(sentence)

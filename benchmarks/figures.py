@@ -45,10 +45,13 @@ def _means(curves: Mapping[str, Curve]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def learning_curves(file: Path, task: str, curves: Mapping[str, Curve]) -> None:
-    """Training return against frames: means over seeds, with intervals of three or more."""
+def learning_curves(file: Path, names: Mapping[str, str], curves: Mapping[str, Curve]) -> None:
+    """Returns through training: means over seeds, with intervals of three or more.
+
+    `names` are the `title`, `xlabel` and `ylabel`.
+    """
     figure, axes = _means(curves)
-    axes.set(title=task, xlabel="environment frames", ylabel="training return")
+    axes.set(**names)
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter())
     _save(figure, file)
 

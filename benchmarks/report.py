@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jinja2
 import numpy as np
 
+from agents import curves
 from benchmarks import ablate, figures, scores
 from benchmarks.study import Settings, Trial
 from valuelearn import config, logs, stats
@@ -54,7 +55,7 @@ def report(out: Path) -> Path:
     study, table = done.study, done.table
     unit, matrices = scores.normalised(study, table)
     pictures = list(_pictures(out, done, unit, matrices))
-    sitting = json.loads((done.trials[0].folder / "versions.json").read_text())[0]
+    made = _made(done.trials)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -71,21 +72,33 @@ def report(out: Path) -> Path:
         methods=[_row(done, method, matrices) for method in matrices],
         pictures=pictures,
         tuned=study.tuning is not None,
-        device=sitting["device"],
+        axes=curves.axes(done.trials[0].load()),
+        device=made.pop("device"),
         command=(out / "command.txt").read_text().strip(),
         definition=config.dump(study).strip(),
-        versions="\n".join(f"{k}: {v}" for k, v in sitting.items() if k not in ("command", "from")),
+        versions="\n".join(f"{key}: {value}" for key, value in made.items()),
         citations=_citations(done.trials),
     )
     logs.write_whole(out / "report.html", page)
     return out / "report.html"
 
 
+def _made(trials: Sequence[Trial]) -> dict[str, str]:
+    """With what, and on what, all trials were made: every value, where sittings differ."""
+    found: dict[str, list[str]] = {}
+    for trial in trials:
+        for sitting in json.loads((trial.folder / "versions.json").read_text()):
+            for key, value in sitting.items():
+                if key not in ("command", "from") and str(value) not in found.setdefault(key, []):
+                    found[key].append(str(value))
+    return {key: ", and ".join(values) for key, values in found.items()}
+
+
 def _row(done: ablate.Finished, method: Settings, matrices: Mapping[Settings, np.ndarray]) -> _Row:
     own = [score for score in done.table if score.method == method]
     by_task = [[s.final_return for s in own if s.task == task] for task in scores.tasks(done.table)]
     found, better = scores.interval(matrices[method]), scores.improvement(done.study, method, matrices)
-    seconds = sum(score.seconds for score in own)
+    seconds, clipped = sum(score.seconds for score in own), np.mean([score.clipped for score in own])
     return _Row(
         name=scores.name(method),
         point=found.point,
@@ -93,7 +106,7 @@ def _row(done: ablate.Finished, method: Settings, matrices: Mapping[Settings, np
         better="" if better is None else f"{better.point:.2f}",
         better_interval="" if better is None else _ends(better),
         tasks=[_mean(values) for values in by_task],
-        clipped=f"{np.mean([score.clipped for score in own]):.2%}",
+        clipped="" if np.isnan(clipped) else f"{clipped:.2%}",
         seconds=f"{seconds:,.0f}",
         rate=f"{sum(score.updates for score in own) / seconds:,.0f}",
         tuned=", ".join(value for _, value in own[0].tuned),
@@ -117,9 +130,10 @@ def _pictures(
     middles = {label: scores.interval(matrix) for label, matrix in named.items()}
     better = {scores.name(m): scores.improvement(done.study, m, matrices) for m in matrices}
 
-    for task, curves in _curves(done.trials).items():
+    clock, returns = curves.axes(done.trials[0].load())
+    for task, found in _curves(done.trials).items():
         file = out / f"curves-{task.replace('/', '-')}.png"
-        figures.learning_curves(file, task, curves)
+        figures.learning_curves(file, {"title": task, "xlabel": clock, "ylabel": returns}, found)
         yield _picture(file, f"Learning curves on {task}: the mean over seeds, and its interval.")
     figures.intervals(out / "scores.png", f"interquartile mean,\n{unit}", middles)
     yield _picture(out / "scores.png", "Final scores: interquartile means and their intervals.")
@@ -136,17 +150,20 @@ def _picture(file: Path, caption: str) -> dict[str, str]:
 
 
 def _curves(trials: Sequence[Trial]) -> dict[str, dict[str, figures.Curve]]:
-    """Training returns of each task and method, between rows in which no episode ended as a line."""
-    found: dict[str, dict[str, figures.Curve]] = {}
+    """Returns of each task and method, between rows in which no episode ended as a line."""
+    found: dict[str, dict[str, list[tuple[np.ndarray, np.ndarray]]]] = {}
     for trial in trials:
         metrics = logs.read_metrics(trial.folder)
-        frames = np.unique(logs.clock(metrics)[1])
-        values = [np.interp(frames, *scores.curve(metrics, seed)) for seed in np.unique(metrics["seed"])]
-        task = found.setdefault(trial.task, {})
-        # Trials on host environments hold a seed each.
-        _, earlier = task.get(scores.name(trial.method), (frames, np.empty((0, len(frames)))))
-        task[scores.name(trial.method)] = frames, np.concatenate([earlier, values])
-    return found
+        lines = found.setdefault(trial.task, {}).setdefault(scores.name(trial.method), [])
+        lines += [scores.curve(metrics, seed) for seed in np.unique(metrics["seed"])]
+    return {task: {label: _together(lines) for label, lines in own.items()} for task, own in found.items()}
+
+
+def _together(lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> figures.Curve:
+    """Seeds' curves at the same places: their rows lie apart where one of them was stopped and went on."""
+    places = np.unique(np.concatenate([come for come, _ in lines]))
+    places = places[places <= min(come[-1] for come, _ in lines)]  # Where every seed has come.
+    return places, np.array([np.interp(places, *line) for line in lines])
 
 
 def _citations(trials: Sequence[Trial]) -> str:

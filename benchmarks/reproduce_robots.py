@@ -141,7 +141,9 @@ def reproduce(
         raise UserError(f"--out {out}: cannot be made ({error.strerror})") from None
     runs = {seed: folder / f"seed_{seed}" for seed in seeds}
     _refuse_unrecorded(list(runs.values()))
-    shared.train(wanted, steps, runs, command, say, "checkpoint.experience=true")
+    # Theirs forgets none of 1,000,000 steps. Nor does ours, in which the ends of episodes take rows, too.
+    capacity = f"agent.replay.capacity={max(1_000_000, 2 * steps + 32)}"
+    shared.train(wanted, steps, runs, command, say, "checkpoint.experience=true", capacity)
     name = f"{env_id.partition('/')[2]}_{agent}"
     found = {seed: iterations(datasets.load(run / experience.FILE)) for seed, run in runs.items()}
     _write(out / f"{name}.csv", found)

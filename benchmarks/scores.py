@@ -24,7 +24,7 @@ class Score(NamedTuple):
     tuned: Settings
     task: str
     seed: int
-    final_return: float  # Mean training return over the last tenth of the frames.
+    final_return: float  # Mean over the last tenth of the frames, or of the updates.
     area: float  # Mean height of the learning curve.
     clipped: float  # Share of target mass beyond the support in the last tenth; NaN where there is none.
     updates: int
@@ -121,7 +121,8 @@ def normalised(study: StudyConfig, table: Sequence[Score]) -> tuple[str, dict[Se
     """Scores f64[R, T] in a unit that the tasks have in common, and that unit.
 
     One task keeps its returns. Atari games are human-normalised where all of them have published human
-    scores; other tasks are divided by the mean return there of the baseline, or of the first method.
+    scores; other tasks are divided by the absolute mean return there of the baseline, or of the first
+    method.
     """
     matrices = _matrices(table)
     names = tasks(table)
@@ -138,7 +139,7 @@ def normalised(study: StudyConfig, table: Sequence[Score]) -> tuple[str, dict[Se
         raise UserError(
             f"{task}: the mean return of {name(base)} is 0 there, so there is no unit to compare in"
         )
-    unit = f"return divided by the mean of {name(base)}"
+    unit = f"return divided by the absolute mean of {name(base)}"
     return unit, {method: matrix / scale for method, matrix in matrices.items()}
 
 

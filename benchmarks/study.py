@@ -139,7 +139,9 @@ class StudyConfig(Section):
 
     def baseline_of(self, method: Settings) -> Settings | None:
         """The method that this one is compared with; None where that is itself."""
-        base = dict(_settings(self.baseline))
+        # As the axis has it: 0.0 in the baseline is 0 in the axis.
+        own = {key: next(x for x in self.axes[key] if x == value) for key, value in self.baseline.items()}
+        base = dict(_settings(own))
         found = tuple((key, base.get(key, value)) for key, value in method)
         return None if found == method else found
 
@@ -223,6 +225,15 @@ def _trials(
                 where = folder / _name((*method, *tuned)) / task.replace("/", "-") / last
                 ours = (f"train.seed={some[0]}", f"train.seeds={len(some)}")
                 found.append(Trial(method, tuned, task, file, (*own, *ours), where))
+    tasks: dict[Settings, dict[str, None]] = {}
+    for trial in found:
+        tasks.setdefault(trial.method, {})[trial.task] = None
+    if len(different := {tuple(own) for own in tasks.values()}) > 1:
+        shown = " and ".join(sorted(", ".join(own) for own in different))
+        raise UserError(
+            f"{path}: its methods would be compared on different tasks, {shown}; name tasks, or env.id "
+            "among the axes"
+        )
     if len({trial.folder for trial in found}) < len(found):
         raise UserError(f"{path}: two values of an axis are equal, or differ in punctuation alone")
     return found

@@ -22,6 +22,7 @@ from valuelearn.errors import UserError
 
 STUDIES = Path(study.__file__).parent / "studies"
 CARTPOLE = Path(experiment.__file__).parent / "configs" / "classic" / "dqn_cartpole.yaml"
+PQN = CARTPOLE.parent.parent / "minatar" / "pqn_hl_gauss.yaml"
 TINY = f"""
 title: Two heads on a probe
 config: {CARTPOLE}
@@ -237,7 +238,7 @@ def test_units():
     returns = {"a": [[1, 10], [3, 30]], "b": [[4, 40], [4, 40]]}
     a, b = compared().methods()
     unit, found = scores.normalised(compared(), table(returns, ["x", "y"]))
-    assert unit == "return divided by the mean of a"
+    assert unit == "return divided by the absolute mean of a"
     np.testing.assert_allclose(found[b], [[2, 2], [2, 2]])
     unit, found = scores.normalised(
         compared(), table({k: np.array(v)[:, :1] for k, v in returns.items()}, ["x"])
@@ -302,6 +303,19 @@ seeds: 3
     )
     assert last.offline.updates == 10 and scores.name(trials[-1].method) == "iql"
     assert found.baseline_of(trials[-1].method) == trials[0].method
+
+
+def test_methods_are_compared_on_the_same_tasks(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(f"{{title: t, axes: {{config: [{CARTPOLE}, {PQN}]}}}}")
+    with pytest.raises(UserError, match="on different tasks, classic/cartpole and minatar/breakout; name"):
+        study.trials(load(path), path, tmp_path / "out", {})
+
+
+def test_a_baseline_is_the_value_that_the_axis_has():
+    found = StudyConfig(title="t", config="c", axes={"m": (0, 0.5)}, baseline={"m": 0.0})
+    base, other = found.methods()
+    assert found.baseline_of(other) == base and found.baseline_of(base) is None
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,10 @@ def test_a_draft_left_by_a_kill_is_not_a_checkpoint(tmp_path):
     (tmp_path / "10.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
     with Checkpoints(tmp_path) as checkpoints:
         assert_same(checkpoints.restore(state(1.0)).state, state(5.0))
+    assert (tmp_path / "10.orbax-checkpoint-tmp").exists()  # Another process may be writing it.
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(15, state(15.0), {})
+    assert [path.name for path in tmp_path.iterdir()] == ["15"]
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone", "more"])

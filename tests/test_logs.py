@@ -79,7 +79,7 @@ def test_a_broken_table_is_refused(tmp_path, text, sentence):
     if sentence is None:
         assert not len(read_metrics(tmp_path)["seed"])
         with pytest.raises(RunFolderError, match="no row has been written yet"):
-            plots.curves([("x", [tmp_path])], tmp_path / "x.png", "")
+            plots.curves([("x", [tmp_path])], tmp_path / "x.png", {})
         return
     with pytest.raises(RunFolderError) as error:
         read_metrics(tmp_path)
@@ -102,6 +102,7 @@ def test_per_million_frames():
     # What ended in the rows whose middle lies there, of either seed.
     assert logs.training_return(metrics, 0.5e6, 1.6e6) == (3 * 20 + 4 * 5 + 2 * 7 + 2 * 9) / 11
     assert np.isnan(logs.training_return(metrics, 2e6, 3e6))
+    assert np.isnan(logs.training_return(metrics, 1.2e6, 1.8e6))  # Its rows tell of a million frames.
     assert logs.per_million_frames({name: column[:0] for name, column in metrics.items()}) == {}
 
 
@@ -194,6 +195,9 @@ def test_no_git_is_no_reason_to_fail(monkeypatch):
     assert logs.versions()["git"] == "unknown"
 
 
+NAMES = {"title": "title", "xlabel": "frames", "ylabel": "return"}
+
+
 def test_curves(run, tmp_path):
     frames = np.arange(1, 60) * 1e5
     rows = [
@@ -208,11 +212,11 @@ def test_curves(run, tmp_path):
         ("b", cut_off, reference),
         ("c", [row(0, 9.0)], reference),
     ):
-        plots.curves([(name, [run(*kinds, name=name)])], tmp_path / f"{name}.png", "title", published)
+        plots.curves([(name, [run(*kinds, name=name)])], tmp_path / f"{name}.png", NAMES, published)
         assert imageio.imread(tmp_path / f"{name}.png").shape == (630, 1050, 4)
     # Runs of one curve, the last of which has come less far and was saved between two rows.
     one, two = run(*rows, name="one"), run(row(2, 3e5, 4, 1.0), row(2, 3.3e5, 4, 2.0), name="two")
-    plots.curves([("both", [one, two]), ("one", [one])], tmp_path / "d.png", "title", reference)
+    plots.curves([("both", [one, two]), ("one", [one])], tmp_path / "d.png", NAMES, reference)
     assert imageio.imread(tmp_path / "d.png").shape == (630, 1050, 4)
 
 

@@ -58,6 +58,14 @@ FILES = {
         "env: {id: plane/edge_of_reach}\nagent: {name: sac}\nrollouts: {steps: 0}",
         "line 3: rollouts.steps is 0; more than 0 is wanted",
     ),
+    "sized_returns_in_the_plane": (
+        "env: {id: plane/edge_of_reach}\nrollouts: {}\nagent: {name: sac, return_size: 5.0}",
+        "line 3: agent.return_size is 5.0; values in rollouts are reported in units of returns; use",
+    ),
+    "sized_returns_of_a_model": (
+        "env: {id: mujoco/Hopper-v5}\nrollouts: {model: x}\nagent: {name: sac, return_size: 5.0}",
+        "line 3: agent.return_size is 5.0; values in rollouts are reported in units of returns; use",
+    ),
     "penalty_of_nothing": (
         "env: {id: plane/edge_of_reach}\nagent: {name: sac}\nrollouts: {penalty: 1.0}",
         "line 3: rollouts.penalty is 1.0; it is of rollouts of a model; name one in rollouts.model",
@@ -214,6 +222,14 @@ ARGUMENTS = {
         ["train", PQN, "env.id=gym/CartPole-v1", "env.sticky_actions=0.1"],
         "env.sticky_actions is 0.1; gym/CartPole-v1 takes none; atari/ and environments",
     ),
+    "idle_cartpole": (
+        ["train", PQN, "env.id=classic/cartpole", "env.noop_max=30"],
+        "env.noop_max is 30; classic/cartpole takes none; atari/ alone does",
+    ),
+    "limit_gym": (
+        ["train", PQN, "env.id=gym/CartPole-v1", "env.max_episode_frames=100"],
+        "env.max_episode_frames is 100; gym/CartPole-v1 takes none; atari/ alone does",
+    ),
     "torso": (
         ["train", PQN, "env.id=gym/CartPole-v1"],
         'agent.network.torso is "minatar"; it reads images, but an observation has the shape (4,); use mlp',
@@ -282,6 +298,15 @@ ARGUMENTS = {
     "evaluate_nothing": (["evaluate", "runs/x"], "runs/x: there is no such file or folder"),
     "evaluate_no_run": (["evaluate", CONFIGS], "configs: this is not a run folder: it has no config.yaml"),
     "plot_no_run": (["plot", CONFIGS], "configs: this is not a run folder: it has no config.yaml"),
+    "unfitted": (["evaluate", CONFIGS, "--head", "qr"], "--head: they are of --fitted DATASET, which is not"),
+    "fitted_video": (
+        ["evaluate", CONFIGS, "--fitted", "x.hdf5", "--video", "x.gif"],
+        "--video: --fitted asks a dataset, and draws nothing",
+    ),
+    "fitted_iqn": (
+        ["evaluate", CONFIGS, "--fitted", "x.hdf5", "--head", "iqn"],
+        "--head iqn: one of mse, huber, ",
+    ),
     "plot_suffix": (
         ["plot", CONFIGS, "--out", "x.foo"],
         "x.foo: a name that ends in .png or .pdf or .svg is wanted",

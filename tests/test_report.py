@@ -106,6 +106,24 @@ def test_the_page(tmp_path):
     assert report.report(out).read_bytes() == first  # Nothing in it is left to chance.
 
 
+def test_seeds_whose_rows_lie_apart(tmp_path):
+    """One of them was stopped between two rows, and went on."""
+    out = finished(tmp_path / "study", seeds=3)
+    trial = out / "trials/agent.head=mse/gym-CartPole-v1/seed-1"
+    table, rest = (trial / "metrics.csv").read_text().splitlines(), []
+    place = table[0].split(",").index("env_frames")
+    for line in table[3:]:
+        cells = line.split(",")
+        cells[place] = str(float(cells[place]) - 2_000)
+        rest.append(",".join(cells))
+    text = "\n".join([*table[:3], *rest, table[-1]]) + "\n"
+    (trial / "metrics.csv").write_text(text)
+    places, values = report._curves(ablate.load_finished(out).trials)["gym/CartPole-v1"]["mse"]
+    assert values.shape == (3, len(places)) and np.isfinite(values).all()
+    assert {18_000, 98_000, 100_000} & set(places) == {98_000, 100_000}  # At 20,000 no episode ended.
+    assert report.report(out).is_file()
+
+
 def test_two_seeds_have_no_interval(tmp_path):
     text = report.report(finished(tmp_path / "study", seeds=2)).read_text()
     assert "no interval: it needs 3 seeds or more" in text and " to " not in text.partition("Each task")[0]

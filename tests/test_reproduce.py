@@ -127,18 +127,26 @@ def test_the_published_curve():
 
 def test_what_a_run_is_drawn_beside(monkeypatch, tmp_path):
     drawn = []
-    monkeypatch.setattr(
-        plots, "curves", lambda groups, file, title, published: drawn.append((title, published))
-    )
+    monkeypatch.setattr(plots, "curves", lambda groups, file, *names: drawn.append((groups, *names)))
     robot, game = hopper(tmp_path, 0, 0, 0), breakout(tmp_path / "game", 0.0)
+    again = breakout(tmp_path / "again", 0.0, seed=1)
     recorded = finished(tmp_path / "recorded", "offline/iql.yaml", [0.0])  # Its clock counts updates.
-    for runs in ([robot], [game], [robot, game], [recorded]):
+    imagined = finished(tmp_path / "imagined", "rollouts/sac.yaml", [0.0])
+    for runs in ([robot], [game, again], [robot, game], [recorded], [imagined]):
         curves.plot(runs, tmp_path / "x.png")
-    titles, published = zip(*drawn, strict=True)
+    groups, names, published = zip(*drawn, strict=True)
+    assert groups[1] == [("game and 1 more", [game, again])] and [len(group) for _, group in groups[2]] == [1, 1]
+    assert [one["xlabel"] for one in names[2:]] == ["environment frames", "updates", "steps of rollouts"]
+    assert [one["ylabel"] for one in names[2:]] == ["training return", *["return of the policy"] * 2]
+    with pytest.raises(
+        logs.RunFolderError, match=r"imagined: its curve shows .* over steps of rollouts, and"
+    ):
+        curves.plot([game, imagined], tmp_path / "x.png")
+    titles = tuple(one["title"] for one in names)
     assert titles[:2] == ("mujoco/Hopper-v5; published: v2, with older physics", "atari/breakout")
     assert titles[2] == "atari/breakout, mujoco/Hopper-v5" and titles[3].startswith("mujoco/")
     assert "SAC" in published[0].label and "DQN (Adam, MSE)" in published[1].label
-    assert published[2:] == (None, None)
+    assert published[2:] == (None, None, None)
 
 
 def test_the_verdict(call, tmp_path):

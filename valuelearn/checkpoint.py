@@ -165,12 +165,12 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int | None = None) -> None:
-        """Open a folder, made if it is not there; `keep` None removes nothing."""
+        """Open a folder, made if it is not there; `keep` None removes nothing, half-written ones neither."""
         # Written in the foreground: the next chunk takes the state's buffers.
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             enable_async_checkpointing=False,
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=keep is not None,  # Who removes nothing may be a reader of a live run.
             create=False,
             multiprocessing_options=_ALONE,
         )

@@ -102,6 +102,7 @@ def verify(
 
 @app.command()
 def evaluate(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="A folder that `train` wrote.")],
     overrides: Annotated[
         list[str] | None,
@@ -125,7 +126,10 @@ def evaluate(
     from agents import evaluation
     from valuelearn.config import placing
 
-    if fitted is not None:
+    if fitted is None:
+        _refuse_given(context, ("updates", "head"), "they are of --fitted DATASET, which is not given")
+    else:
+        _refuse_given(context, ("video",), "--fitted asks a dataset, and draws nothing")
         _evaluate_fitted(run, overrides or [], episodes, fitted, updates, head)
         return
     arguments = [f"evaluation.{text}" for text in _objective_names(overrides)]
@@ -148,10 +152,9 @@ def _evaluate_fitted(
     try:
         config = fitted.FittedConfig.model_validate({"head": head})
     except pydantic.ValidationError:
-        known = ", ".join(name for name in heads.NAMES if name != "iqn")
-        raise UserError(
-            f"--head {head}: {did_you_mean(head, heads.NAMES) or f'one of {known} is wanted'}"
-        ) from None
+        known = [name for name in heads.NAMES if name != "iqn"]  # Its fractions do not enter these critics.
+        mend = did_you_mean(head, known) or f"one of {', '.join(known)} is wanted"
+        raise UserError(f"--head {head}: {mend}") from None
     with placing(run / "config.yaml"):
         fitted.evaluate(run, dataset, config, updates, episodes, typer.echo)
 
@@ -180,7 +183,7 @@ def reproduce(
         float, typer.Option(min=0, help="Atari: room on each side, in published means.")
     ] = 0.2,
     steps: Annotated[
-        int, typer.Option(min=50_000, max=3_190_000, help="Robots: how far to train.")
+        int, typer.Option(min=50_000, max=1_000_000, help="Robots: how far to train.")
     ] = 300_000,
     seeds: Annotated[int, typer.Option(min=1, help="Robots: how many runs, from --seed upwards.")] = 3,
     out: Annotated[

@@ -457,18 +457,22 @@ def _read(run: Path, name: str, wanted: tuple[str, ...], known: tuple[str, ...])
     return columns
 
 
+_LATE = 1.01  # A row ends a few frames after its round number.
+
+
 def training_return(metrics: Mapping[str, np.ndarray], after: float, until: float) -> float:
     """Mean training return of the episodes that ended in frames (after, until], all seeds together.
 
-    A row belongs where the middle of its frames lies, as rows end a few frames after round numbers; NaN
-    where no episode ended.
+    A row belongs where the middle of its frames lies, as rows end a few frames after round numbers, but not
+    where it tells of more frames than are asked for; NaN where no episode ended.
     """
     seed, frames = metrics["seed"], metrics["env_frames"]
-    middle = np.zeros(len(frames))
+    before = np.zeros(len(frames))
     for one in np.unique(seed):
-        end = frames[seed == one]
-        middle[seed == one] = (end + np.concatenate([[0.0], end[:-1]])) / 2
+        before[seed == one] = np.concatenate([[0.0], frames[seed == one][:-1]])
+    middle, width = (frames + before) / 2, frames - before
     chosen = (middle > after) & (middle <= until) & (metrics["episodes"] > 0)
+    chosen &= width <= _LATE * (until - after)
     if not chosen.any():
         return float("nan")
     return float(np.average(metrics["episode_return"][chosen], weights=metrics["episodes"][chosen]))

@@ -37,12 +37,13 @@ class Published(NamedTuple):
 def curves(
     groups: Sequence[tuple[str, Sequence[Path]]],
     file: Path,
-    title: str,
+    names: Mapping[str, str],
     published: Published | None = None,
 ) -> None:
-    """Draw training return against environment frames, a thin line a seed and a thick one their mean.
+    """Draw runs' returns, a thin line a seed and a thick one their mean.
 
-    Each group is a label and the runs whose seeds are averaged. `published` is drawn beside them.
+    Each group is a label and the runs whose seeds are averaged. `names` are the `title`, `xlabel` and
+    `ylabel`. `published` is drawn beside them.
 
     Raises:
         RunFolderError: where a run's metrics cannot be read or hold no row yet.
@@ -55,16 +56,14 @@ def curves(
     for label, runs in groups:
         lines = []
         for metrics in (tables[run] for run in runs):
-            unit, come = logs.clock(metrics)
+            _, come = logs.clock(metrics)
             for seed in np.unique(metrics["seed"]):
                 chosen = metrics["seed"] == seed
                 width = max(chosen.sum() // 40, 1)
                 values = smooth(metrics["episode_return"][chosen], metrics["episodes"][chosen], width)
                 lines.append((come[chosen], values))
         drawn.append((label, lines))
-    # On a dataset rows tell the returns of the policy of the moment.
-    axes = {"xlabel": unit, "ylabel": "return of the policy" if unit == "updates" else "training return"}
-    means(drawn, file, {"title": title, **axes}, published)
+    means(drawn, file, names, published)
 
 
 def means(
