@@ -35,11 +35,12 @@ def disagreement(
 ) -> jax.Array:
     """Standard deviation [B] over members of the mean value of the states that each draws.
 
-    The lowest target critic counts. Of transitions that were recorded it is 0: what followed them is known.
+    It is the unbiased one, as in the authors' code: there are two members or more. The lowest target critic
+    counts. Of transitions that were recorded it is 0: what followed them is known.
     """
     assert transition.imagined is not None
     shape = transition.imagined.shape  # [B, L, M, D]
     states = transition.imagined.reshape(-1, shape[-1])
     values = critics.values(target_params, states, policy(states, key)[0]).min(0)
-    apart = values.reshape(shape[:-1]).mean(-1).std(-1)
+    apart = values.reshape(shape[:-1]).mean(-1).std(-1, ddof=1)
     return jnp.where(replay.was_recorded(transition), 0.0, apart)

@@ -71,9 +71,13 @@ def _played(
 ) -> evaluate.Returns:
     policy, gamma = evaluate.Policy(cfg.evaluation.epsilon, cfg.evaluation.stochastic), cfg.agent.gamma
     if isinstance(env, FunctionalEnv):
-        key = jax.random.fold_in(jax.random.key(seed), 1)  # Not the episodes of training.
-        return evaluate.functional_returns(agent, env, learner, policy, key, gamma)
+        return evaluate.functional_returns(agent, env, learner, policy, _evaluating(seed), gamma)
     return evaluate.host_returns(agent, env, learner, policy, seed + _EVALUATING, episodes, gamma)
+
+
+def _evaluating(seed: int) -> jax.Array:
+    """The key of a seed's episodes inside the compiled loop, which are not those of training."""
+    return jax.random.fold_in(jax.random.key(seed), 1)
 
 
 def along(cfg: ExperimentConfig, built: Experiment, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -98,7 +102,7 @@ def along(cfg: ExperimentConfig, built: Experiment, chunks: Iterator[Chunk]) -> 
     def found_of(learner: LearnerState, seed: int) -> dict[str, float]:
         returns = _played(cfg, agent, env, learner, seed, episodes)
         if isinstance(env, FunctionalEnv):
-            first = env.init(jax.random.key(seed))[1]
+            first = evaluate.first_obs(env, _evaluating(seed))
         else:
             first = env.reset(seed + _EVALUATING)
         held = np.nan if value is None else float(np.mean(value(learner, first)))

@@ -37,6 +37,9 @@ AGENTS: dict[str, Callable[..., Algorithm]] = {  # By `agent.name`.
 }
 
 
+_ATARI_ONLY = ("noop_max", "life_loss_terminates", "clip_rewards", "max_episode_frames")
+
+
 class EnvConfig(Section):
     """The environment; `atari/` games default to Dopamine's protocol, and they alone take the options after
     `reward_noise`."""
@@ -79,6 +82,10 @@ class EnvConfig(Section):
                 raise Misfit("reward_noise", self.reward_noise, reason, "id")
             if self.reward_noise[0] > self.reward_noise[1]:
                 raise Misfit("reward_noise", self.reward_noise, "its lower end is wanted first")
+        if not self.id.startswith("atari/"):
+            for name in _ATARI_ONLY:
+                if (value := getattr(self, name)) != type(self).model_fields[name].default:
+                    raise Misfit(name, value, f"{self.id} takes none; atari/ alone does", "id")
         if self.sticky_actions and not inside and not self.id.startswith("atari/"):
             reason = f"{self.id} takes none; atari/ and environments inside the compiled loop do"
             raise Misfit("sticky_actions", self.sticky_actions, reason, "id")
@@ -473,7 +480,7 @@ def _make_offline(config: ExperimentConfig, offline: recordings.OfflineConfig) -
     spec = env.spec
     algorithm = make_algorithm(config, spec)
     assert isinstance(config.agent, LearnerConfig | dqn.DQNConfig)  # As `recordings.check` has seen to.
-    memory = recordings.memory(offline, config.agent, spec, config.env.clip_rewards)
+    memory = recordings.memory(offline, config.agent, spec, config.env.clip_rewards, config.env.id)
     schedule = Schedule(
         total_steps=offline.updates,
         warmup_steps=0,

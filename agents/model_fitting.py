@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents.models import ModelConfig, load_dataset, spec_of
+from agents.models import ModelConfig, spec_of
 from envs import datasets
 from envs.datasets import Dataset
 from valuelearn import checkpoint, config, dynamics, logs, model_report, plots
@@ -34,7 +34,7 @@ def fit(cfg: ModelConfig, folder: Path, command: list[str], say: Say) -> None:
     """
     logs.check_new_folder(folder)
     spec = spec_of(cfg.env)
-    dataset = load_dataset(cfg.dataset, cfg.env, spec)
+    dataset = datasets.load(cfg.dataset, spec, cfg.env)
     known = np.flatnonzero(datasets.next_obs_known(dataset))
     split_key, key = jax.random.split(jax.random.key(cfg.seed))
     order = known[np.asarray(jax.random.permutation(split_key, len(known)))]
@@ -75,16 +75,19 @@ def _transitions(dataset: Dataset, rows: np.ndarray) -> Transitions:
 
 
 def _windows(dataset: Dataset, steps: int, chance: np.random.Generator) -> tuple[jax.Array, jax.Array]:
-    """Observations [W, K + 1, D] and actions [W, K, A] of stretches of single episodes.
+    """Observations [W, K + 1, D] and actions [W, K, A] of stretches of single episodes, all recorded.
 
     Raises:
         Misfit: where every episode is shorter.
     """
-    episodes = datasets.episodes(dataset)
-    longest = max(rows.stop - rows.start for rows in episodes)
+    known = datasets.next_obs_known(dataset)
+    # Only an episode's last row may lead to what was not recorded.
+    lengths = {rows.start: np.count_nonzero(known[rows]) for rows in datasets.episodes(dataset)}
+    longest = max(lengths.values())
     if longest < steps:
-        raise Misfit("open_loop_steps", steps, f"the longest episode has {longest} steps", "dataset")
-    starts = np.concatenate([np.arange(rows.start, rows.stop - steps + 1) for rows in episodes])
+        reason = f"the longest episode has {longest} steps whose next observations are known"
+        raise Misfit("open_loop_steps", steps, reason, "dataset")
+    starts = np.concatenate([start + np.arange(length - steps + 1) for start, length in lengths.items()])
     starts = chance.permutation(starts)[:_WINDOWS]
     rows = starts[:, None] + np.arange(steps)
     obs = np.concatenate([dataset.obs[rows], dataset.next_obs[rows[:, -1:]]], axis=1)

@@ -7,8 +7,7 @@ import jax
 from pydantic import Field, model_validator
 
 import envs
-from envs import datasets, terminal_rules
-from envs.datasets import Dataset
+from envs import terminal_rules
 from valuelearn import checkpoint, config, dynamics, logs
 from valuelearn.config import Misfit, Section
 from valuelearn.dynamics import Model
@@ -16,7 +15,11 @@ from valuelearn.types import EnvSpec, FunctionalEnv, Network
 
 
 class ModelConfig(Section):
-    """A model of the dynamics, as of Yu et al. (2020) and Sims et al. (2024) but for standardised targets."""
+    """A model of the dynamics, after Yu et al. (2020) and Sims et al. (2024).
+
+    Unlike theirs it has standardised targets and bounds of log-variances for each member; and it is fitted
+    until no member gets better, where the code of Sims et al. has at least 350 epochs and at most 2,000.
+    """
 
     dataset: str
     """What to fit it to, in any format that `valuelearn dataset info` reads."""
@@ -39,7 +42,7 @@ class ModelConfig(Section):
     patience: Annotated[int, Field(gt=0)] = 5
     """Epochs without a better member before steps become smaller, and then before fitting ends."""
     most_epochs: Annotated[int, Field(gt=0)] = 200
-    """Epochs after which fitting ends in any case."""
+    """Epochs after which fitting ends in any case; 2,000 in the code of Sims et al. (2024)."""
     open_loop_steps: Annotated[int, Field(gt=0)] = 20
     """Steps that the report has the model go on its own."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -82,19 +85,6 @@ def load(folder: Path) -> Fitted:
     sizes = spec.obs_shape[0], spec.action_size
     like = jax.eval_shape(lambda key: dynamics.unfitted(network, *sizes, cfg.elites, key), jax.random.key(0))
     return Fitted(cfg, network, checkpoint.restore_params(folder / "model", like))
-
-
-def load_dataset(source: str, env_id: str, spec: EnvSpec) -> Dataset:
-    """A dataset of that environment.
-
-    Raises:
-        DatasetError: where it cannot be read, or is another's.
-    """
-    dataset = datasets.load(source, spec)
-    of = dataset.notes.get("env_id", env_id)
-    if of != env_id:
-        raise datasets.DatasetError(f"{source}: it was recorded in {of}, and {env_id} is asked for")
-    return dataset
 
 
 def spec_of(env_id: str) -> EnvSpec:

@@ -19,7 +19,7 @@ from agents import models, recordings
 from agents.actor_critic import LearnerConfig
 from agents.models import Fitted
 from agents.sac import SACConfig
-from envs import branched, edge_of_reach, simulated, terminal_rules
+from envs import branched, datasets, edge_of_reach, simulated, terminal_rules
 from envs.datasets import Dataset, DatasetError
 from envs.simulated import Outcome
 from valuelearn import dynamics, replay
@@ -75,6 +75,9 @@ class RolloutsConfig(Section):
         Raises:
             Misfit: naming what does not fit.
         """
+        if isinstance(agent, LearnerConfig) and agent.return_size is not None:
+            reason = "values in rollouts are reported in units of returns; use agent.reward_scale"
+            raise Misfit("agent.return_size", agent.return_size, reason, "rollouts")
         if self.model is None:
             if env_id != _PLANE:
                 reason = (
@@ -150,8 +153,8 @@ def make(config: RolloutsConfig, env_id: str, spec: EnvSpec, agent: LearnerConfi
     """As many rollouts at once as `spec` has environments.
 
     Raises:
-        DatasetError: where the dataset cannot be read.
-        Misfit: where there is no model, or model or dataset are of another environment.
+        DatasetError: where the dataset cannot be read, or is of another environment.
+        Misfit: where there is no model, it is of another environment, or has too few members to disagree.
     """
     if config.model is None:
         plane = edge_of_reach.make(spec.num_envs, config.steps)
@@ -164,6 +167,9 @@ def make(config: RolloutsConfig, env_id: str, spec: EnvSpec, agent: LearnerConfi
     if model is not None:
         env = _of_model(model, dataset, spec, config)
         if isinstance(agent, SACConfig) and agent.disagreement is not None:
+            if model.config.elites < 2:
+                reason = f"{config.model} has one member, which disagrees with none; two or more are wanted"
+                raise Misfit("agent.disagreement", agent.disagreement.model_dump(), reason, "rollouts.model")
             said = predictor(config, model)
             imagined = partial(_imagining, said, model.model, agent.disagreement.draws)
     else:
@@ -211,7 +217,7 @@ def recorded(config: RolloutsConfig, model: Fitted | None, env_id: str, spec: En
     if source is None:
         assert model is not None  # The simulator is refused without a dataset.
         source = model.config.dataset
-    return models.load_dataset(source, env_id, spec)
+    return datasets.load(source, spec, env_id)
 
 
 def predictor(config: RolloutsConfig, model: Fitted) -> Predictor:

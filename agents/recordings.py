@@ -63,11 +63,16 @@ def _check_single_steps(config: ReplayConfig, key: str = "offline.dataset") -> N
 
 
 def memory(
-    config: OfflineConfig, agent: LearnerConfig | DQNConfig, spec: EnvSpec, clip_rewards: bool = True
+    config: OfflineConfig,
+    agent: LearnerConfig | DQNConfig,
+    spec: EnvSpec,
+    clip_rewards: bool = True,
+    env_id: str | None = None,
 ) -> Memory:
     """What the agent draws from: the whole dataset, each transition as likely as another.
 
-    Of logged replays its own replay, whose rewards may be clipped to [-1, 1].
+    Of logged replays its own replay, whose rewards may be clipped to [-1, 1]. `env_id` names the environment
+    that the dataset shall be of; logged replays note none.
 
     Raises:
         DatasetError: where it cannot be read, or is another environment's.
@@ -77,7 +82,7 @@ def memory(
         if logged.is_logged(config.dataset):
             return logged.memory(Path(config.dataset), agent, spec, config.updates, clip_rewards)
         _check_single_steps(agent.replay)
-    return drawn(datasets.load(config.dataset, spec), agent)
+    return drawn(datasets.load(config.dataset, spec, env_id), agent)
 
 
 def drawn(dataset: datasets.Dataset, agent: LearnerConfig | DQNConfig) -> Memory:

@@ -92,20 +92,19 @@ def make(config: SACConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
     def critic_loss(
         part: Params, state: LearnerState, sample: Sample, key: jax.Array, metrics: Metrics
     ) -> tuple[jax.Array, Metrics]:
-        action_key, subset_key, more_key = jax.random.split(key, 3)
+        action_key, subset_key, conservative_key, disagreement_key = jax.random.split(key, 4)
         policy = partial(sampled, state.params["actor"])
         action, log_prob = policy(sample.transition.next_obs, action_key)
         temperature = jnp.exp(state.params["log_temperature"]) if config.entropy_in_target else 0.0
         of_target, found = state.target_params["critics"], {}
         if config.disagreement is not None:
-            penalty_key = jax.random.fold_in(more_key, 0)
-            apart = disagreement(critics, of_target, sample.transition, policy, penalty_key)
+            apart = disagreement(critics, of_target, sample.transition, policy, disagreement_key)
             sample, found = _less(sample, config.disagreement.weight * apart), {"disagreement": apart.mean()}
         fitted, fit = critics.targets(of_target, sample, action, temperature * log_prob, subset_key)
         loss, more = critics.loss(part, sample, fitted)
         found |= more
         if config.conservative is not None:
-            term, gap = regularizer(config.conservative, critics, part, sample, policy, more_key)
+            term, gap = regularizer(config.conservative, critics, part, sample, policy, conservative_key)
             loss, found = loss + term, found | {"conservative_gap": gap}
         return loss, found | jax.tree.map(jnp.mean, fit)._asdict()
 

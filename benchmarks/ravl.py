@@ -18,7 +18,7 @@ diversity of several weights, and heads that are a softmax over a support, which
 or far beyond. Bars: one of them obtains at least 0.85 of the best return, with values within half of the best
 policy's.
 
-`accuracy`: rollouts of 10 steps of a model that was fitted to a few random moves, moved towards what is true
+`accuracy`: rollouts of 10 steps of a model that was fitted to twenty random moves, moved towards what is true
 by growing shares, until it is exact: without pessimism, with the model's doubt taken off rewards (MOPO),
 with ten critics made unlike (RAVL), and with two whose head can hold no more than returns can be (C51). It
 has no bars either.
@@ -54,7 +54,7 @@ _RESULTS = Path(__file__).parent / "results" / "ravl"
 _FIRST = 4_096  # States that the best policy's return and value are averaged over.
 _EXTENT, _PIXELS = 14.0, 141  # Half-width of the drawn plane, and numbers along its side.
 _LINES = cycler(linestyle=("-", "--")) * plt.rcParams["axes.prop_cycle"]
-_RECORDED = 2_000  # Random moves that a poor model is fitted to.
+_RECORDED = 20  # Random moves that a poor model is fitted to; two thousand make a good one.
 
 
 class Best(NamedTuple):

@@ -49,7 +49,7 @@ def recorded(tmp_path_factory):
 def model(recorded, tmp_path_factory):
     """A model fitted to it."""
     folder = tmp_path_factory.mktemp("model") / "hopper"
-    tiny = {"members": 2, "elites": 1, "hidden": (8,), "weight_decay": (0.0, 0.0), "most_epochs": 1}
+    tiny = {"members": 2, "elites": 2, "hidden": (8,), "weight_decay": (0.0, 0.0), "most_epochs": 1}
     model_fitting.fit(models.ModelConfig(dataset=str(recorded), **tiny), folder, [], print)
     return folder
 

@@ -212,6 +212,12 @@ def test_what_is_not_known_is_never_written_as_known(first_version, tmp_path):
     np.testing.assert_array_equal(datasets.next_obs_known(again), datasets.next_obs_known(loaded))
 
 
+def test_minari_is_not_given_what_is_not_known(first_version, tmp_path):
+    with pytest.raises(DatasetError, match="not known, which Minari's layout cannot say"):
+        datasets.save(datasets.load(first_version[0], max_episode_steps=100), tmp_path / "b-v0", "minari")
+    assert not (tmp_path / "b-v0").exists()
+
+
 def test_a_time_limit_never_terminates(tmp_path):
     """Not even in a row that is said to be terminal, too: so D4RL's collection did it."""
     datasets.save(made([(4, True), (4, False)]), tmp_path / "a.hdf5", "d4rl")
@@ -375,6 +381,48 @@ def test_the_card(tmp_path, capsys):
         json.dumps(notes),
     ):
         assert part in out
+
+
+def test_files_of_ogbench_have_no_score_of_d4rls(tmp_path, capsys):
+    """Their names begin as D4RL's do: antmaze-large-navigate-v0."""
+    np.savez(tmp_path / "antmaze-large-v0.npz", **ogbench_arrays())
+    call("dataset", "info", tmp_path / "antmaze-large-v0.npz")
+    assert "score" not in capsys.readouterr().out
+    datasets.save(made([(5, True)]), tmp_path / "antmaze-large-v0.hdf5", "d4rl")
+    call("dataset", "info", tmp_path / "antmaze-large-v0.hdf5")
+    assert "by D4RL's references" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("noted", "asked"),
+    [
+        ("Hopper-v5", "mujoco/Hopper-v5"),
+        ("gym/Hopper-v5", "mujoco/Hopper-v5"),
+        ("gym/Pendulum-v1", "classic/pendulum"),
+        ("MountainCar-v0", "classic/mountain_car"),
+        ("ALE/SpaceInvaders-v5", "atari/space_invaders"),
+        ("Mine-v1", "gym/my_package:Mine-v0"),
+        (None, "mujoco/Hopper-v5"),
+    ],
+)
+def test_one_environment_has_several_names(noted, asked):
+    notes = {} if noted is None else {"env_id": noted}
+    datasets.check(made([(4, True)])._replace(notes=notes), "here", env_id=asked)
+
+
+@pytest.mark.parametrize("asked", ["mujoco/Walker2d-v5", "gym/HopperStand-v5", "classic/pendulum"])
+def test_a_dataset_of_another_robot_is_refused(asked):
+    with pytest.raises(DatasetError, match=f"^here: it was recorded in mujoco/Hopper-v5, and {asked} is"):
+        datasets.check(made([(4, True)]), "here", env_id=asked)
+
+
+def test_another_robot_of_the_same_shapes_from_the_command_line(tmp_path, capsys):
+    action = np.random.default_rng(0).uniform(-1, 1, (9, 6)).astype(np.float32)
+    robot = made([(5, True), (4, False)], obs_size=17)._replace(action=action)
+    datasets.save(robot._replace(notes={"env_id": "HalfCheetah-v5"}), tmp_path / "a.hdf5")
+    call("dataset", "check", tmp_path / "a.hdf5", "--env", "mujoco/HalfCheetah-v5")
+    call("dataset", "check", tmp_path / "a.hdf5", "--env", "mujoco/Walker2d-v5", code=2)
+    assert "it was recorded in HalfCheetah-v5, and mujoco/Walker2d-v5 is asked for" in capsys.readouterr().err
 
 
 def test_check_and_convert_from_the_command_line(tmp_path, capsys):

@@ -92,6 +92,12 @@ def test_from_the_command_line(run, capsys):
         assert "discounted return -" in line and line.endswith("episodes 3")
 
 
+def test_recordings_of_another_environment_are_refused(run, capsys, tmp_path):
+    datasets.save(played(5)._replace(notes={"env_id": "gym/Other-v0"}), tmp_path / "rows.hdf5")
+    call("evaluate", run / "run", "--fitted", tmp_path / "rows.hdf5", "--updates", 1, code=2)
+    assert "it was recorded in gym/Other-v0, and gym/Pendulum-v1 is asked for" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents import models
+from agents import model_fitting, models
 from envs import datasets
+from tests.recordings import made
 from valuelearn import dynamics
 from valuelearn.checkpoint import CheckpointError
 from valuelearn.logs import RunFolderError
@@ -78,6 +79,24 @@ def test_a_model_is_fitted_reported_on_and_loaded(call, recorded, tmp_path):
         models.load(folder)
     with pytest.raises(RunFolderError, match="there is no model in it"):
         models.load(tmp_path)
+
+
+def test_a_model_is_fitted_to_what_minari_notes(call, tmp_path):
+    """gymnasium's own ids, without a kind."""
+    file = swinging(tmp_path / "pendulum.hdf5", env_id="Pendulum-v1")
+    call(CONFIG, f"dataset={file}", "env=gym/Pendulum-v1", *SMALL, "--out", tmp_path / "model", code=0)
+
+
+def test_the_model_goes_along_what_was_recorded_alone():
+    """Not into the repeated observation of a terminated row whose next one is not known."""
+    dataset = made([(4, True), (4, False), (3, True)])
+    dataset.next_obs[[3, 10]] = dataset.obs[[3, 10]]
+    dataset = dataset._replace(notes={"unknown_at_termination": True})
+    obs, action = model_fitting._windows(dataset, 3, np.random.default_rng(0))
+    starts = np.array([0, 4, 5])
+    order = np.argsort([np.flatnonzero((dataset.obs == first).all(1))[0] for first in obs[:, 0]])
+    np.testing.assert_array_equal(action[order], dataset.action[starts[:, None] + np.arange(3)])
+    np.testing.assert_array_equal(obs[order, -1], dataset.next_obs[starts + 2])
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,14 @@ import numpy as np
 import pydantic
 import pytest
 
-from agents import conservative, experiment, offline, recordings, sac, td3
+from agents import conservative, evaluation, experiment, offline, recordings, sac, td3
 from agents.disagreement import disagreement
 from agents.experiment import ExperimentConfig
 from envs import datasets
 from envs.datasets import Dataset
 from valuelearn import loop, replay
 from valuelearn.config import Misfit
+from valuelearn.loop import Chunk
 from valuelearn.types import EnvSpec, Sample, Transition
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -142,7 +143,7 @@ def test_disagreement_by_hand():
     found = disagreement(critics, None, transition, policy, jax.random.key(0))
     values = 2.0 * imagined[..., 0] - imagined[..., 1]
     np.testing.assert_allclose(
-        found, np.where(ages == 65535, 0, values.mean(-1).std(-1)), rtol=1e-5, atol=1e-7
+        found, np.where(ages == 65535, 0, values.mean(-1).std(-1, ddof=1)), rtol=1e-5, atol=1e-7
     )
 
 
@@ -160,6 +161,25 @@ def test_disagreement_is_taken_off_targets():
     apart = np.sqrt((losses[2] - 2 * losses[1] + losses[0]) / 2)
     assert apart.min() > 1e-3
     assert apart.mean() == pytest.approx(float(metrics["disagreement"]), rel=1e-3)
+
+
+def test_the_penalty_and_the_conservative_term_draw_apart(monkeypatch):
+    """No key of one is a key of the other, into however many the term splits its own."""
+    keys = {}
+
+    def noting(name):
+        real = getattr(sac, name)
+        monkeypatch.setattr(sac, name, lambda *given: keys.update({name: given[-1]}) or real(*given))
+
+    noting("disagreement")
+    noting("regularizer")
+    imagined = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3, 4, 2)), jnp.float32)
+    sample, ages = batch(), jnp.array([65535, 0, 65535, 3, 1, 0], jnp.uint16)
+    sample = sample._replace(transition=sample.transition._replace(age=ages, imagined=imagined))
+    agent = sac.make(sac.SACConfig(**COMMON, disagreement={}, conservative={}), SPEC, 100, 1).agent
+    agent.update(agent.init(jax.random.key(0), sample.transition.obs), sample)
+    penalty, term = keys["disagreement"], keys["regularizer"]
+    assert penalty not in [term, *jax.random.split(term, 3)]
 
 
 def test_conservative_values_are_lower_where_nobody_acted():
@@ -253,6 +273,39 @@ def test_what_does_not_go_with_a_dataset_is_refused(agent, sentence):
 def test_agents_that_need_a_dataset_say_so(agent):
     with pytest.raises((Misfit, pydantic.ValidationError), match="it learns from a dataset; name one"):
         ExperimentConfig.model_validate({"env": {"id": "gym/Pendulum-v1"}, "agent": agent})
+
+
+def test_another_robots_rows_are_refused(tmp_path):
+    """Of the same shapes; one that the dataset notes by another of its names is the same."""
+    datasets.save(episode_rows()._replace(notes={"env_id": "gym/Pendulum-v1"}), tmp_path / "rows.hdf5")
+    config = recordings.OfflineConfig(dataset=str(tmp_path / "rows.hdf5"))
+    recordings.memory(config, offline.BCConfig(), SPEC, env_id="classic/pendulum")
+    with pytest.raises(datasets.DatasetError, match="it was recorded in gym/Pendulum-v1, and mujoco/Swi"):
+        recordings.memory(config, offline.BCConfig(), SPEC, env_id="mujoco/Swimmer-v5")
+
+
+@pytest.mark.parametrize("env_id", ["classic/pendulum", "gym/Pendulum-v1"])
+def test_values_are_held_of_the_states_that_episodes_begin_in(recorded, env_id):
+    """Without a discount a state is worth its first reward, which for a pendulum is known."""
+    cfg = ExperimentConfig.model_validate(
+        {
+            "env": {"id": env_id},
+            "agent": {"name": "sac", "gamma": 0.0, "network": NETWORK},
+            "offline": {"dataset": str(recorded), "episodes": 3},
+        }
+    )
+    built = experiment.make(cfg)
+    agent = built.algorithm.agent
+
+    def value(learner, obs):
+        torque = 2 * agent.greedy(learner, obs)[:, 0]
+        return -(jnp.arctan2(obs[:, 1], obs[:, 0]) ** 2 + 0.1 * obs[:, 2] ** 2 + 0.001 * torque**2)
+
+    judged = built._replace(algorithm=built.algorithm._replace(agent=agent._replace(value=value)))
+    learner = jax.tree.map(lambda x: x[None], agent.init(jax.random.key(1), jnp.zeros((1, 3))))
+    state = loop.RunState(learner, None, None, None, None, None)
+    (chunk,) = evaluation.along(cfg, judged, iter([Chunk(state, {}, 0.0, False, True)]))
+    assert chunk.metrics["held_value"] == pytest.approx(chunk.metrics["obtained"], rel=1e-4)
 
 
 def test_a_dataset_of_another_environment_is_refused(tmp_path):

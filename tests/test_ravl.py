@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from agents import experiment, model_fitting, models, ravl, training
+from agents.disagreement import DisagreementConfig
 from agents.experiment import ExperimentConfig
 from agents.sac import SACConfig
 from benchmarks import ravl as ravl_study
@@ -162,6 +163,15 @@ def test_members_imagine_what_may_follow(model):
     off = (drawn.imagined.mean(2) - said.next_obs.swapaxes(0, 1)) / spread
     assert float(jnp.abs(off).max()) < 5 / np.sqrt(4000)
     np.testing.assert_allclose(drawn.imagined.std(2), spread, rtol=0.1)
+
+
+def test_a_single_member_disagrees_with_none(model, tmp_path):
+    asked = [f"dataset={models.load(model).config.dataset}", f"env={ENV}", *SMALL, "elites=1"]
+    cfg = config.load(models.ModelConfig, CONFIG, asked)
+    model_fitting.fit(cfg, tmp_path / "model", [], lambda said: None)
+    agent = AGENT.model_copy(update={"disagreement": DisagreementConfig()})
+    with pytest.raises(config.Misfit, match="has one member, which disagrees with none; two or more are"):
+        ravl.make(ravl.RolloutsConfig(model=str(tmp_path / "model")), ENV, SPEC, agent)
 
 
 def run_in(model, *more):

@@ -66,6 +66,17 @@ def functional_returns(
     return Returns(*jax.tree.map(np.asarray, _playing(agent, env, policy, gamma)(learner, key)))
 
 
+def first_obs(env: FunctionalEnv, key: jax.Array) -> Array:
+    """Observations [E, ...] with which the episodes of `functional_returns` begin, for the same key."""
+    return _begun(env, key)[-1]
+
+
+def _begun(env: FunctionalEnv, key: jax.Array) -> tuple[jax.Array, Any, Array]:
+    """The key of what is to come, and the environment's first state and observations."""
+    key, env_key = jax.random.split(key)
+    return key, *env.init(env_key)
+
+
 @functools.lru_cache
 def _playing(
     agent: Agent, env: FunctionalEnv, policy: Policy, gamma: float
@@ -85,8 +96,7 @@ def _playing(
             finished = finished | timestep.last
             return state, timestep.obs, key, finished, factor * gamma, undiscounted, discounted
 
-        key, env_key = jax.random.split(key)
-        state, obs = env.init(env_key)
+        key, state, obs = _begun(env, key)
         zeros = jnp.zeros(spec.num_envs)
         nothing = jnp.zeros((spec.num_envs, spec.reward_size)) if spec.reward_size else zeros
         start = (state, obs, key, zeros.astype(bool), jnp.float32(1.0), zeros, nothing)

@@ -1,5 +1,6 @@
 """Faults that a dataset of any format may have."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,19 +26,24 @@ _TYPES = {
 _NAMES = {"obs": "observations", "next_obs": "next_observations", "reward": "rewards", "action": "actions"}
 
 
-def check(dataset: Dataset, where: Path | str, spec: EnvSpec | None = None) -> list[str]:
+def check(
+    dataset: Dataset, where: Path | str, spec: EnvSpec | None = None, env_id: str | None = None
+) -> list[str]:
     """Sentences on what is odd about a dataset, though not wrong.
 
     Args:
         dataset: what is checked.
         where: the file to name in errors.
-        spec: the environment that it shall be of, where that is asked.
+        spec: the shapes of the environment that it shall be of, where that is asked.
+        env_id: the name of that environment, where that is asked; a dataset that notes none may be of any.
 
     Raises:
         DatasetError: for no rows, unequal lengths, other types than the fields have, NaN or
             infinite numbers, observations beyond 1e6, actions outside [-1, 1] or negative, episodes
-            that end unmarked, and sizes that are not the environment's.
+            that end unmarked, sizes that are not the environment's, and another environment's name.
     """
+    if env_id is not None:
+        _check_name(dataset, where, env_id)
     _check_shapes(dataset, where)
     if spec is not None:
         _check_environment(dataset, where, spec)
@@ -47,6 +53,21 @@ def check(dataset: Dataset, where: Path | str, spec: EnvSpec | None = None) -> l
         _check_numbers(where, f"infos/{name}", array, np.inf)
     _check_actions(dataset, where)
     return [*_oddities(dataset)]
+
+
+def _check_name(dataset: Dataset, where: Path | str, env_id: str) -> None:
+    noted = dataset.notes.get("env_id")
+    if noted is not None and _bare(str(noted)) != _bare(env_id):
+        raise DatasetError(f"{where}: it was recorded in {noted}, and {env_id} is asked for")
+
+
+def _bare(env_id: str) -> str:
+    """An id as all that record in its environment write it: gym/Pendulum-v1 and classic/pendulum are one.
+
+    Kinds, namespaces and versions are left out, and underscores, which ours have before gymnasium's capitals.
+    """
+    name = re.split("[/:]", env_id)[-1]
+    return re.sub(r"-v\d+$", "", name).replace("_", "").lower()
 
 
 def _check_shapes(dataset: Dataset, where: Path | str) -> None:

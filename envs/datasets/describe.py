@@ -52,7 +52,9 @@ def _range(returns: np.ndarray) -> str:
 
 def _scores(dataset: Dataset, path: Path, mean: float, deviation: float) -> Iterator[str]:
     """Scores by the references of the dataset's own notes, and by D4RL's."""
-    names = [str(dataset.notes.get("env_id", "")), str(dataset.notes.get("dataset_id", "")), path.name]
+    names = [str(dataset.notes.get("env_id", "")), str(dataset.notes.get("dataset_id", ""))]
+    # OGBench's files have names as D4RL's, and other tasks.
+    names += [path.name] if formats.is_hdf5(path) else []
     known = next((name for name in names if scores.reference(name)), None)
     own = dataset.notes.get("reference_returns")
     if isinstance(own, dict) and {"random", "expert"} <= own.keys():
@@ -78,7 +80,7 @@ def check(
         spec = env.spec
         if (close := getattr(env, "close", None)) is not None:
             close()
-    remarks = formats.load(source, spec, max_episode_steps=max_episode_steps).notes["remarks"]
+    remarks = formats.load(source, spec, env_id, max_episode_steps=max_episode_steps).notes["remarks"]
     for remark in remarks:
         echo(f"warning: {remark}")
     echo(f"{source}: no faults, {len(remarks)} warnings")

@@ -9,16 +9,24 @@ from valuelearn.errors import did_you_mean, no_such_path
 from valuelearn.types import EnvSpec
 
 FORMATS = ("valuelearn", "d4rl", "minari")
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _DQN_REPLAY = "the DQN replay data is too large to hold; envs.datasets.dqn_replay reads it in parts"
 
 
-def load(source: str | Path, spec: EnvSpec | None = None, *, max_episode_steps: int | None = None) -> Dataset:
+def load(
+    source: str | Path,
+    spec: EnvSpec | None = None,
+    env_id: str | None = None,
+    *,
+    max_episode_steps: int | None = None,
+) -> Dataset:
     """The dataset in a file or a folder, checked; `notes["remarks"]` tells what is odd about it.
 
     Args:
         source: a path; or the name of a D4RL dataset that was downloaded, such as
             halfcheetah-medium-v2; or the id of a Minari dataset on this machine.
-        spec: the environment that it shall be of, where that is asked.
+        spec: the shapes of the environment that it shall be of, where that is asked.
+        env_id: the name of that environment, where that is asked.
         max_episode_steps: where D4RL's file of version 0 tells no time limits, the steps after
             which one ended an episode.
 
@@ -27,7 +35,7 @@ def load(source: str | Path, spec: EnvSpec | None = None, *, max_episode_steps: 
     """
     path = located(source)
     dataset = _read(path, max_episode_steps)
-    remarks = [*dataset.notes["remarks"], *check(dataset, path, spec)]
+    remarks = [*dataset.notes["remarks"], *check(dataset, path, spec, env_id)]
     return dataset._replace(notes={**dataset.notes, "remarks": remarks})
 
 
@@ -65,16 +73,29 @@ def _read(path: Path, max_episode_steps: int | None) -> Dataset:
         raise DatasetError(f"{path}: {found}")
     if not path.is_file():  # Such as a pipe, on which a reader would wait for ever.
         raise DatasetError(f"{path}: it is no file")
-    try:
-        with path.open("rb") as file:
-            start = file.read(512)
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
-    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+    start = _start(path)
+    if start.startswith(_HDF5):
         return d4rl.read(path, max_episode_steps)
     if start.startswith(b"PK"):
         return ogbench.read(path)
     raise DatasetError(f"{path}: {_told(start)}; HDF5, .npz or a folder of Minari's is wanted")
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether there is a file in HDF5, as D4RL's are.
+
+    Raises:
+        DatasetError: where it cannot be read.
+    """
+    return path.is_file() and _start(path).startswith(_HDF5)
+
+
+def _start(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(512)
+    except OSError as error:
+        raise DatasetError(f"{file}: cannot be read ({error.strerror})") from None
 
 
 def _told(start: bytes) -> str:

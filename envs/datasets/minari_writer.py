@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from envs.datasets import hdf5, manifest, minari
-from envs.datasets.dataset import Dataset, DatasetError, episodes
+from envs.datasets.dataset import Dataset, DatasetError, episodes, next_obs_known
 from envs.datasets.drafts import draft
 
 _ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
@@ -20,13 +20,17 @@ def write(dataset: Dataset, path: Path) -> None:
     """Write a folder that Minari can load.
 
     Raises:
-        DatasetError: where it cannot be written, or its name is none that Minari allows.
+        DatasetError: where it cannot be written, its name is none that Minari allows, or observations that
+            Minari's layout wants are not known.
     """
     root = minari.root_folder().absolute()
     full = path.absolute()
     dataset_id = full.relative_to(root).as_posix() if full.is_relative_to(root) else full.name
     if not _ID.fullmatch(dataset_id):
         raise DatasetError(f"{path}: Minari wants a name of letters, digits and -, with -v0 at its end")
+    if not next_obs_known(dataset).all():
+        told = "the next observations of terminated rows are not known, which Minari's layout cannot say"
+        raise DatasetError(f"{path}: {told}; the format valuelearn can")
     # Bits are compared, as zeros of either sign are equal.
     now, then = (array.view(f"u{array.itemsize}") for array in (dataset.obs[1:], dataset.next_obs[:-1]))
     torn = (now != then).any(axis=tuple(range(1, now.ndim))) & ~dataset.last[:-1]
