@@ -369,6 +369,8 @@ def make_algorithm(config: ExperimentConfig, spec: EnvSpec) -> Algorithm:
     """
     config.agent.network.check(spec.obs_shape)
     total_steps = config.train.env_frames // spec.frames_per_step
+    if config.offline is not None and isinstance(config.agent, QConfig):
+        total_steps = config.agent.steps_for(config.offline.updates)  # Schedules are of these.
     try:
         return AGENTS[config.agent.name](config.agent, spec, total_steps, config.train.collect_steps)
     except CapacityError as error:

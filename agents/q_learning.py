@@ -66,6 +66,10 @@ class QConfig(Section):
         """What the support doctor looks at."""
         return self.head_options.support(self.head, self.gamma, self.learns_returns)
 
+    def steps_for(self, updates: int) -> int:
+        """Agent steps of the run that makes so many updates."""
+        return self.replay.warmup_steps + updates * self.update_period_steps
+
     def check(self, num_envs: int, collect_steps: int) -> None:
         """Refuse sizes that do not fit together.
 

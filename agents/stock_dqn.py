@@ -39,7 +39,9 @@ class StockConfig(Section):
     high: float = 10.0
     """Greatest stock that an episode begins with; they are drawn uniformly."""
     bound: Annotated[float, Field(gt=0)] = 20.0
-    """Where |stock| is clipped: as much as the largest return by absolute value changes nothing."""
+    """Where |stock| is clipped. As much as the largest return by absolute value changes no decision where
+    the utility is linear in each coordinate on either side of 0, as mean, two_slope, constraint and norm of
+    order 1 are; squared and norms of other orders bend everywhere, and lose less the larger it is."""
     relabel: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of replayed transitions that get another stock, uniform within the bound: what an environment
     does depends on none. 0 keeps all as they were."""

@@ -163,6 +163,56 @@ def test_the_range_of_returns(table, gamma, horizon, low, high):
     assert found[0] <= low and found[1] >= high - 1e-9  # No wider than what the last sweep left.
 
 
+def paid_first(paid, one, other, gamma=1.0, horizon=3):
+    """After a first reward there is a choice of what follows, paid a step later."""
+    table = [[[(1.0, 1, paid)]], [[(1.0, 2, paid * 0)], [(1.0, 3, paid * 0)]], [[(1.0, 4, one)]]]
+    return dp.MDP.from_table([*table, [[(1.0, 4, other)]], []], gamma, horizon)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.5])
+@pytest.mark.parametrize(
+    ("objective", "stock"),
+    [
+        (objectives.Squared(), 0.0),
+        (objectives.Squared(), -3.0),
+        (objectives.Threshold(), -4.999),
+        (objectives.Exponential(0.5, perspective=True), 1.0),
+        (UTILITIES["abs"], 2.0),
+    ],
+    ids=repr,
+)
+def test_what_is_obtained_may_lie_beyond_every_return(objective, stock, gamma):
+    """Ten are paid, more than any return, and then five or ten taken away."""
+    mdp = paid_first(10.0, -10.0 / gamma**2, -5.0 / gamma**2, gamma)
+    exact = dp.solve(mdp, objective, stock=stock)
+    found = dp.solve(mdp, objective, stock=stock, points=2001)
+    assert found.value == pytest.approx(exact.value, abs=EXACT)
+
+
+@pytest.mark.parametrize(("gamma", "horizon"), [(1.0, 3), (1.0, None), (0.5, 3)])
+def test_levels_may_lie_beyond_every_return_and_the_first_stock(gamma, horizon):
+    """From (15, 10) it is best to lose ten of the first; from (10, 10) it would be of the second."""
+    one, other = (np.array(lost) / gamma**2 for lost in ([-10.0, 0.5], [0.0, -10.0]))
+    mdp = paid_first(np.array([5.0, 10.0]), one, other, gamma, horizon)
+    found = dp.solve(mdp, objectives.Norm(), stock=np.array([10.0, 0.0]), points=2001)
+    assert found.value == pytest.approx(-np.hypot(5, 10.5), abs=EXACT)
+
+
+@pytest.mark.parametrize(
+    ("gamma", "steps", "low", "high"),
+    [
+        (1.0, 0, [0, 0], [0, 0]),
+        (1.0, 2, [0, -10], [5, 0]),
+        (1.0, 3, [-5, -20], [6, 0]),
+        (0.5, 3, [0, -12.5], [5.25, 0]),
+        (0.5, 9, [0, -12.5], [5.25, 0]),
+    ],
+)
+def test_the_range_of_what_is_obtained(gamma, steps, low, high):
+    mdp = paid_first(np.array([5.0, -10.0]), np.array([-10.0, 1.0]), np.array([1.0, -10.0]), gamma)
+    np.testing.assert_allclose(grid.range_of_obtained(mdp, steps), [low, high])
+
+
 def test_how_far_apart_returns_are():
     returns = grid.OnGrid(dp.MDP.from_table([[[(1.0, 1, 2.0)]], []], 1.0), points=5)
     np.testing.assert_allclose(returns.returns[:, 0], [0.0, 0.5, 1.0, 1.5, 2.0])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from valuelearn import heads, networks
+from valuelearn.types import Stocked
 
 KEY = jax.random.key(0)
 HEAD = heads.make("c51", num_bins=5)
@@ -85,6 +86,16 @@ def test_every_torso(torso, obs):
     assert jnp.abs(out[0] - out[1]).max() > 0
 
 
+@pytest.mark.parametrize("torso", typing.get_args(networks.TorsoName))
+def test_every_torso_scales_bytes(torso):
+    obs = images(2, 20, 20, 4, dtype=jnp.uint8)
+    network = networks.action_value(3, HEAD, torso=torso, hidden=(8,))
+    params = network.init(KEY, obs)
+    np.testing.assert_allclose(
+        network.apply(params, obs), network.apply(params, obs / 255.0), rtol=1e-4, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize("shape", [(7,), (5, 3, 7)])
 def test_gradients_of_a_dense_layer(shape):
     layer = networks.Dense(4, "he_normal")
@@ -155,6 +166,18 @@ def test_layer_norm_forgets_the_scale_of_its_input():
 
     np.testing.assert_allclose(ratio(True), 1, rtol=1e-2)
     np.testing.assert_allclose(ratio(False), 10, rtol=1e-2)
+
+
+def test_layer_norm_before_each_hidden_activation_beside_a_stock():
+    """The layer that the stock modulates has two: of its features, and of what it modulates."""
+    stock = networks.StockInput(dimensions=1, bound=4.0, num_bumps=5)
+    obs = Stocked(OBS, jnp.ones((4, 1)))
+    found = {}
+    for layer_norm in (False, True):
+        network = networks.action_value(3, HEAD, hidden=(8, 6), layer_norm=layer_norm, stock=stock)
+        params = network.init(KEY, obs)
+        found[layer_norm] = [scale.shape for scale in leaves(params, "scale")]
+    assert found == {False: [], True: [(8,), (8,), (6,)]}
 
 
 @pytest.mark.parametrize("dueling", [False, True])

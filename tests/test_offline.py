@@ -6,7 +6,7 @@ import numpy as np
 import pydantic
 import pytest
 
-from agents import conservative, evaluation, experiment, offline, recordings, sac, td3
+from agents import conservative, evaluation, experiment, offline, parts, recordings, sac, td3
 from agents.disagreement import disagreement
 from agents.experiment import ExperimentConfig
 from envs import datasets
@@ -319,3 +319,17 @@ def test_a_dataset_of_another_environment_is_refused(tmp_path):
     )
     with pytest.raises(datasets.DatasetError, match=r"rows\.hdf5.*obs"):
         experiment.make(cfg)
+
+
+def test_step_sizes_fall_over_the_updates_of_a_dataset(monkeypatch):
+    falls, make = [], parts.OptimizerConfig.make
+    monkeypatch.setattr(
+        parts.OptimizerConfig, "make", lambda self, decay=None: falls.append(decay) or make(self, decay)
+    )
+    logged = {"offline": {"dataset": "x", "updates": 1_000}, "train": {"env_frames": 4_000_000}}
+    agent = {"name": "dqn", "decay_start": 0.25, "network": {"torso": "mlp"}}
+    for config in (logged, {"train": {"env_frames": 24_000}}):
+        experiment.make_algorithm(ExperimentConfig.model_validate(config | {"agent": agent}), SPEC)
+    replay_config = ExperimentConfig.model_validate({"agent": agent}).agent
+    played = (24_000 - replay_config.replay.warmup_steps) // replay_config.update_period_steps
+    assert falls == [range(250, 1_000), range(played // 4, played)]

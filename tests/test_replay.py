@@ -83,6 +83,29 @@ class Stream:
         return obs, action, total, power * alive, next_obs
 
 
+@pytest.mark.parametrize(("n_step", "eligible", "at_an_end"), [(1, 6, [1, 0]), (3, 4, [1, 1])])
+def test_an_add_leaves_learnt_priorities_as_they_are(n_step, eligible, at_an_end):
+    """Only rows that become eligible get the largest priority; the end of an episode makes two of them so."""
+
+    def steps(count, last):
+        number = jnp.ones((count, 1))
+        obs, flag = jnp.zeros((count, 1, 2)), jnp.ones((count, 1), bool)
+        step = Timestep(obs, obs, number, number, flag & last, flag, number)
+        return Trajectory(obs, jnp.zeros((count, 1), jnp.int32), step)
+
+    spec = EnvSpec((2,), np.dtype(np.float32), 5, num_envs=1)
+    memory = replay.replay(spec, capacity=20, batch_size=4, gamma=GAMMA, n_step=n_step, priority_exponent=0.5)
+    state = memory.add(memory.init(), steps(6, last=False))
+    sample = memory.sample(state, jax.random.key(0))._replace(index=jnp.arange(eligible))
+    state = memory.reprioritise(state, sample, jnp.full(eligible, 0.01))
+    wanted = [0.1] * eligible
+    for last, new in ((False, [1]), (True, at_an_end)):
+        state = memory.add(state, steps(1, last))
+        wanted += new
+        np.testing.assert_allclose(state.priorities.leaves[0, : len(wanted)], wanted, rtol=1e-5)
+        assert state.priorities.nodes[0] == pytest.approx(sum(wanted))
+
+
 @pytest.mark.parametrize("waits_to_reset", [False, True])
 @pytest.mark.parametrize(("stack", "n_step"), [(1, 1), (1, 3), (4, 1), (4, 3)])
 @pytest.mark.parametrize("priority_exponent", [None, 0.5])

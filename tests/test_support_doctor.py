@@ -55,6 +55,19 @@ def test_what_has_no_answer(support, rewards, sentence):
         support_doctor.fitting(support, *rewards)
 
 
+def test_the_warning_where_no_ends_would_do():
+    """Three sigma of two bins each, on both sides, are twelve bins."""
+    support = BREAKOUT._replace(num_bins=11, sigma_ratio=2.0)
+    found = support_doctor.diagnosis(support, {"clipped_above": 0.25}, 0.0, 1.0)
+    assert found == (
+        "25.0% of the target mass is lost above agent.head_options.v_max = 10; no ends would hold every "
+        "return, as all 11 bins are within 3 sigma of one: give agent.head_options.num_bins more than 12"
+    )
+    assert "would hold every return" in support_doctor.diagnosis(
+        support._replace(num_bins=13), {"clipped_above": 0.25}, 0.0, 1.0
+    )
+
+
 def test_the_warning():
     assert support_doctor.diagnosis(BREAKOUT, {}, 0.0, 1.0) is None
     assert (

@@ -182,17 +182,15 @@ def replay(
         )
         if state.priorities is None:
             return state, None
-        # Rows that became eligible get the largest priority; those that ceased to be get none.
+        # Rows that became eligible get the largest priority; those that ceased to be get none. There are
+        # as many of either as rows were written; the others keep what they have.
+        behind = jnp.arange(2)
         changed = jnp.concatenate(
-            [
-                written[:, None] - n_step - jnp.arange(2),
-                written[:, None] - reach - 1 - jnp.arange(2),
-            ],
-            axis=1,
+            [written[:, None] - n_step - behind, written[:, None] - reach - 1 - behind], axis=1
         )
         alive = eligible(state, changed)
         index = at(every[:, None], changed)
-        keep = (changed < 0) | ~timestep.valid[:, None]
+        keep = (changed < 0) | (jnp.tile(behind, 2) >= advance[:, None])
         old = state.priorities.leaves[index // _BLOCK, index % _BLOCK]
         value = jnp.where(keep, old, jnp.where(alive, state.priorities.largest, 0.0))
         priorities = _set_priorities(state.priorities, index.ravel(), value.ravel())

@@ -31,7 +31,9 @@ class Stocks:
     dimensions: int
     low: Ends  # First stocks are uniform from here
     high: Ends  # to here.
-    bound: float  # |stock| is clipped here: where it outweighs every return, more changes no decision.
+    # |stock| is clipped here. Where it outweighs every return, more changes no decision for an f that is
+    # linear in each coordinate on either side of 0; for others, as squares and most norms, it still may.
+    bound: float
     angles: tuple[float, float] | None = None  # Radians between which slopes are drawn.
 
     def __post_init__(self) -> None:

@@ -54,6 +54,11 @@ def return_bounds(reward_min: float, reward_max: float, gamma: float) -> tuple[f
     return min(reward_min, 0.0) / (1.0 - gamma), max(reward_max, 0.0) / (1.0 - gamma)
 
 
+def _free_bins(support: Support) -> float:
+    """Bins that HL-Gauss is to have free at both ends together."""
+    return 2 * _PAD_SIGMAS * support.sigma_ratio
+
+
 def fitting(support: Support, reward_min: float, reward_max: float) -> Support:
     """The support with the ends moved so that it holds every return of rewards in that range.
 
@@ -68,7 +73,7 @@ def fitting(support: Support, reward_min: float, reward_max: float) -> Support:
     checks.number("sigma_ratio", support.sigma_ratio, "a number from 0", lambda ratio: 0 <= ratio < math.inf)
     if reward_min == reward_max == 0.0:
         raise ValueError(_no_range(reward_min, reward_max))
-    free = 2 * _PAD_SIGMAS * support.sigma_ratio  # Bins.
+    free = _free_bins(support)
     if support.num_bins <= free:
         raise ValueError(f"num_bins is {support.num_bins}; more than {free:g} are wanted")
     forward, inverse = supports.transform(support.transform)
@@ -123,6 +128,11 @@ def diagnosis(
         return f"{loss}, though no reward has been seen yet"
     if support.gamma >= 1.0 or not support.of_returns:
         return f"{loss}; rewards alone do not bound what is learnt here: widen it"
+    if support.num_bins <= (free := _free_bins(support)):
+        return (
+            f"{loss}; no ends would hold every return, as all {support.num_bins} bins are within 3 sigma of "
+            f"one: give agent.head_options.num_bins more than {free:g}"
+        )
     fit = fitting(support, reward_min, reward_max)
     return (
         f"{loss}; with rewards from {reward_min:g} to {reward_max:g}, v_min={fit.v_min:g} and "

@@ -90,6 +90,27 @@ def range_of_returns(mdp: MDP, tolerance: float = 1e-9) -> tuple[np.ndarray, np.
     return np.minimum(ends[0], 0) - slack, np.maximum(ends[1], 0) + slack
 
 
+def range_of_obtained(mdp: MDP, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest discounted reward [m] that is obtained from the start within so many steps.
+
+    An episode can lose later what it has obtained, so the range of returns need not hold it.
+    """
+    real = mdp.probability > 0
+    state, *_ = np.nonzero(real)
+    ends = []
+    for sign in (-1, 1):
+        furthest = np.zeros(mdp.dimensions)
+        most = np.full((len(real), mdp.dimensions), -np.inf)  # Where each state cannot be reached yet.
+        most[mdp.start] = 0
+        for time in range(steps):
+            after = most[state] + sign * mdp.gamma**time * mdp.reward[real]
+            most = np.full_like(most, -np.inf)
+            np.maximum.at(most, mdp.next_state[real], after)
+            furthest = np.maximum(furthest, most.max(0))
+        ends.append(sign * furthest)
+    return ends[0], ends[1]
+
+
 def _sweeps(mdp: MDP, tolerance: float) -> int:
     """Steps after which no more than `tolerance` of return can come; S where gamma is 1."""
     if mdp.gamma == 1:
@@ -171,8 +192,9 @@ def points_of(grid: Grid) -> jax.Array:
 class OnGrid:
     """The best policies from one state by values on about `points` stocks.
 
-    Where f is of degree one the stocks are c, and values are stationary or by steps to go. Otherwise the
-    grid is of what is obtained in all, c0 + sum gamma^k r, which keeps bounds, and values are by time.
+    Where f is of degree one the stocks are c, and values are stationary or by steps to go. Otherwise, and
+    for norms where there is a horizon, the grid is of what has been obtained, c0 + sum gamma^k r, which keeps
+    bounds, and values are by time.
     """
 
     def __init__(
@@ -205,6 +227,20 @@ class OnGrid:
         """Of the range of returns, at the widest."""
         return float((self.high - self.low).max())
 
+    def _of_stocks(self, utility: Utility) -> bool:
+        """Whether the grid is of stocks."""
+        return utility.degree == 1 and (utility.dimensions != -1 or self.mdp.horizon is None)
+
+    @property
+    def _steps(self) -> int:
+        """Of values by time."""
+        return self.mdp.horizon or _sweeps(self.mdp, self.tolerance)
+
+    @functools.cached_property
+    def _obtained(self) -> tuple[np.ndarray, np.ndarray]:
+        """The range [m] of what is obtained from the start."""
+        return range_of_obtained(self.mdp, self._steps)
+
     def error(self, utility: Utility) -> float:
         """How far values may be off by interpolation; NaN where no bound is known.
 
@@ -217,6 +253,10 @@ class OnGrid:
             return float("nan")
         if utility.linear:
             return _LINEAR_TOLERANCE * self._width
+        if not self._of_stocks(utility):
+            low, high = self._obtained
+            spacing = (high - low).max() / (self.points - 1)
+            return float(self._steps * spacing * utility.slope) + self.tolerance * self._width
         if gamma == 1:
             steps = float(len(self.mdp.probability) if horizon is None else horizon)
         else:
@@ -242,17 +282,22 @@ class OnGrid:
             return law, 0
         return law, int(policy(0, np.array([self.start]), stock[None])[0])
 
+    def _reached(self, stocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The ends [m] of what is obtained in all from stocks [C, m]."""
+        low, high = self._obtained
+        return low + stocks.min(0), high + stocks.max(0)
+
     def _table(self, utility: Utility, stocks: np.ndarray) -> tuple[Grid, np.ndarray]:
         """The grid, and h [T, S, C] by steps to go; T is 1 where it is stationary."""
         width = max(len(stocks[0]), len(self.low))
-        low, high = np.broadcast_to(self.low, width), np.broadcast_to(self.high, width)
-        if utility.degree == 1:
-            # Beyond these a scalar f is a line, and what is best no longer changes.
-            low, high = -high, -low
-            if utility.dimensions == -1:
-                low, high = np.minimum(low, stocks.min(0)), np.maximum(high, stocks.max(0))
-        else:
-            low, high = low + stocks.min(0), high + stocks.max(0)
+        # Beyond these an f that only bends at 0 is linear, and what is best no longer changes.
+        low, high = np.broadcast_to(-self.high, width), np.broadcast_to(-self.low, width)
+        if not self._of_stocks(utility):
+            low, high = self._reached(stocks)
+        elif utility.dimensions == -1:
+            # Norms bend everywhere. Below gamma 1 their stocks have no bound, and are moved into the grid.
+            least, most = self._reached(stocks)
+            low, high = np.minimum(low, least), np.maximum(high, most)
         # What is linear is best alike from every stock.
         count = 2 if utility.linear else max(round(self.points ** (1 / width)), 2)
         step = np.where(high > low, high - low, 1.0) / (count - 1)
@@ -265,20 +310,19 @@ class OnGrid:
 
     def _solve(self, utility: Utility, ends: tuple) -> jax.Array:
         horizon, gamma = self.mdp.horizon, self.mdp.gamma
-        if utility.degree == 1:
+        if self._of_stocks(utility):
             if horizon is None:
                 share = _LINEAR_TOLERANCE if utility.linear else self.tolerance
                 # A sweep that changes no more leaves no more than `share` to come where gamma is below 1.
                 change = share * (1 - gamma if gamma < 1 else 1e-3)
                 return stationary(self._process, *ends, utility, change * self._width)[None]
             return by_steps(self._process, *ends, utility, horizon)
-        sweeps = horizon or _sweeps(self.mdp, self.tolerance)
-        if (size := 8 * sweeps * len(self.mdp.probability) * self.points) > _MOST_BYTES:
+        if (size := 8 * self._steps * len(self.mdp.probability) * self.points) > _MOST_BYTES:
             raise MDPError(
                 f"values by time take {size / 2**30:.1f} GiB on {self.points} points, at most "
                 f"{_MOST_BYTES / 2**30:.0f} are had; give a shorter horizon or fewer points"
             )
-        return by_time(self._process, *ends, utility, sweeps)
+        return by_time(self._process, *ends, utility, self._steps)
 
     def _q(
         self,
@@ -291,7 +335,7 @@ class OnGrid:
         """Values f64[n, A] of actions less f(stock), a step ahead from the true stocks [n, m]."""
         grid, h = table
         reward = self.mdp.reward[states]  # [n, A, K, m]
-        if utility.degree == 1:
+        if self._of_stocks(utility):
             now, after, factor = stocks, stocks[:, None, None] + reward, self.mdp.gamma
             following = after / self.mdp.gamma
         else:

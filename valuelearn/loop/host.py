@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from valuelearn.loop.parts import (
     NO_EXPERIENCE,
     Chunk,
     Experience,
+    Halt,
     RunState,
     Schedule,
     checkpoint_due,
@@ -70,6 +72,9 @@ def train_host(
 ) -> Iterator[Chunk]:
     """Train one seed on a host environment, a chunk at a time.
 
+    The updates that follow an iteration are made while the next one is collected, those of a chunk's last
+    one before the chunk is given out: it has learnt as far as in the compiled loop.
+
     Over several devices what is remembered of the environments, and batches or critics, lie in parts.
 
     `start` is the state of an earlier chunk at which a checkpoint was due, to go on from; its
@@ -93,7 +98,19 @@ def train_host(
     act, seconds = compiled(act, learner, obs, key, 0, 0, donate=())
     split, more = compiled(split, key, donate=())
     add, and_more = compiled(memory.add, memory_state, empty, donate=(0,), out=placed.memory)
-    pending_compile = seconds + more + and_more
+    # Later actions of an iteration are those of the learner before the updates that are made meanwhile.
+    taken = (0, 1) if schedule.steps_per_iteration == 1 else (1,)
+    out = (placed.learner, placed.memory, None, None)
+    learn, and_most = compiled(
+        updates_of(agent, memory),
+        learner,
+        memory_state,
+        key,
+        schedule.updates_per_iteration,
+        donate=taken,
+        out=out,
+    )
+    pending_compile = seconds + more + and_more + and_most
 
     # On a CPU JAX runs what one thread asks for in turn: asked for here, actions would wait for the updates.
     elsewhere = ThreadPoolExecutor(1)
@@ -110,31 +127,32 @@ def train_host(
             obs, env_steps = step.obs, env_steps + int(step.valid.sum())
         return jax.tree.map(lambda *x: np.stack(x), *steps), obs, env_steps
 
-    learn, halt = None, None
-    chunk_start = env_steps
-    experience, metrics = NO_EXPERIENCE, []
+    def updated(update_key: jax.Array) -> tuple[LearnerState, Any, Halt]:
+        after, remembered, update_metrics, halt = learn(
+            learner, memory_state, update_key, schedule.updates_per_iteration
+        )
+        metrics.append(update_metrics)
+        return after, remembered, halt
+
+    def refusal() -> Chunk:
+        state = RunState(learner, memory_state, None, obs, key, np.int32(env_steps))
+        refused = jax.tree.map(lambda x: x[None], jax.jit(memory.sample)(memory_state, halt.key))
+        found = _metrics(state, experience, metrics)
+        return Chunk(state, found, pending_compile, checkpoint=False, exact=False, refused=refused)
+
+    halt, waiting = Halt(jnp.bool_(False), key), None  # `waiting` is the key of updates yet to be made.
+    chunk_start, experience = env_steps, NO_EXPERIENCE
+    metrics: list[Metrics] = []
     while env_steps < schedule.total_steps:
         key, collect_key, update_key = split(key)
         acting, action = learner, act(learner, obs, collect_key, 0, env_steps)
-        if env_steps >= schedule.warmup_steps:
-            if learn is None:
-                arguments = (learner, memory_state, update_key, schedule.updates_per_iteration)
-                # Later actions of an iteration are those of the learner before its updates.
-                taken = (0, 1) if schedule.steps_per_iteration == 1 else (1,)
-                out = (placed.learner, placed.memory, None, None)
-                learn, seconds = compiled(updates_of(agent, memory), *arguments, donate=taken, out=out)
-                pending_compile += seconds
-            learner, memory_state, update_metrics, halt = learn(
-                learner, memory_state, update_key, schedule.updates_per_iteration
-            )
-            metrics.append(update_metrics)
+        if waiting is not None:
+            learner, memory_state, halt = updated(waiting)
+        waiting = update_key if env_steps >= schedule.warmup_steps else None
         trajectory, obs, env_steps = collect(action, acting, obs, collect_key, env_steps)
         experience = merged(experience, experience_of(trajectory.step, np), np)
-        if halt is not None and halt.halted:  # Waits for the updates, as the next action would.
-            state = RunState(learner, memory_state, None, obs, key, np.int32(env_steps))
-            refused = jax.tree.map(lambda x: x[None], jax.jit(memory.sample)(memory_state, halt.key))
-            found = _metrics(state, experience, metrics)
-            yield Chunk(state, found, pending_compile, checkpoint=False, exact=False, refused=refused)
+        if halt.halted:  # Waits for the updates, as the next action would.
+            yield refusal()
             return
         stop = stopping() and env_steps < schedule.total_steps
         whole = env_steps - chunk_start >= schedule.chunk_steps or env_steps >= schedule.total_steps
@@ -145,6 +163,12 @@ def train_host(
             obs = env.reset(_episode_seed(seed, env_steps))
         memory_state = add(memory_state, trajectory)
         if whole or stop:
+            if waiting is not None:
+                learner, memory_state, halt = updated(waiting)
+                waiting = None
+            if halt.halted:
+                yield refusal()
+                return
             state = RunState(learner, memory_state, None, obs, key, np.int32(env_steps))
             found = _metrics(state, experience, metrics)
             yield Chunk(state, found, pending_compile, checkpoint=due or stop, exact=due, cut=cut)

@@ -48,7 +48,7 @@ class ActionValue(nn.Module):
         else:
             shown, carried = obs
             first, *hidden = self.hidden
-            x = StockLayer(self.stock, first, self.scheme)(torso(shown), carried)
+            x = StockLayer(self.stock, first, self.scheme, self.layer_norm)(torso(shown), carried)
         if self.num_cosines:
             assert fractions is not None
             order = jnp.arange(1, self.num_cosines + 1)

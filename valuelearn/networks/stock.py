@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from valuelearn.networks.layers import Dense, InitName
+from valuelearn.networks.layers import Dense, InitName, activate
 
 _SCALES = (1.0, 4.0, 16.0)  # Reward units; tanh resolves the neighbourhood of zero, where utilities bend.
 
@@ -36,10 +36,12 @@ class StockLayer(nn.Module):
     stock: StockInput
     features: int
     scheme: InitName
+    layer_norm: bool
 
     @nn.compact
     def __call__(self, x: jax.Array, carried: jax.Array) -> jax.Array:
         """Features [B, F] and what is carried [B, K] -> [B, features]."""
-        hidden = nn.relu(Dense(self.features, self.scheme)(stock_features(carried, self.stock)))
+        hidden = Dense(self.features, self.scheme)(stock_features(carried, self.stock))
+        hidden = activate(hidden, self.layer_norm)
         scale, shift = jnp.split(Dense(2 * self.features, self.scheme)(hidden), 2, axis=-1)
-        return nn.relu(Dense(self.features, self.scheme)(x) * (1.0 + scale) + shift)
+        return activate(Dense(self.features, self.scheme)(x) * (1.0 + scale) + shift, self.layer_norm)

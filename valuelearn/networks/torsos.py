@@ -16,7 +16,8 @@ class Torso(nn.Module):
 
     `nature`: Mnih et al. (2015), padded `same` as in Dopamine's JAX agents or `valid` as in the
     paper. `impala`: the residual network of Espeholt et al. (2018). `minatar`: one 3 x 3
-    convolution of 16 filters (Young & Tian, 2019). `mlp`: the flat observation.
+    convolution of 16 filters (Young & Tian, 2019). `mlp`: the flat observation. Bytes are scaled by
+    1/255 in all of them.
     """
 
     torso: TorsoName
@@ -42,7 +43,9 @@ class Torso(nn.Module):
                 x = nn.relu(x)
             case "minatar":
                 x = activate(self._conv(16, 3, 1, "valid")(x), self.layer_norm)
-        return x.reshape(x.shape[0], -1)
+        x = x.reshape(x.shape[0], -1)
+        # A convolution scales its kernel, which is cheaper; what it gives is no longer bytes.
+        return x / 255.0 if x.dtype == jnp.uint8 else x
 
     def _residual_stage(self, x: jax.Array, features: int) -> jax.Array:
         x = self._conv(features, 3, 1, "same")(x)
