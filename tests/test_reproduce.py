@@ -135,10 +135,8 @@ def test_what_a_run_is_drawn_beside(monkeypatch, tmp_path):
     for runs in ([robot], [game, again], [robot, game], [recorded], [imagined]):
         curves.plot(runs, tmp_path / "x.png")
     groups, names, published = zip(*drawn, strict=True)
-    assert groups[1] == [("game and 1 more", [game, again])] and [len(group) for _, group in groups[2]] == [
-        1,
-        1,
-    ]
+    assert groups[1] == [("game and 1 more", [game, again])]
+    assert [len(group) for _, group in groups[2]] == [1, 1]
     assert [one["xlabel"] for one in names[2:]] == ["environment frames", "updates", "steps of rollouts"]
     assert [one["ylabel"] for one in names[2:]] == ["training return", *["return of the policy"] * 2]
     with pytest.raises(

@@ -1,5 +1,7 @@
 """Stocks beside observations, in jitted and host environments, through the replay."""
 
+import functools
+
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -175,3 +177,43 @@ def test_a_host_environment_repeats_itself():
     )
     np.testing.assert_array_equal(first[1].obs.stock, second[1].obs.stock)
     assert (first[1].obs.stock != other[1].obs.stock).any()
+
+
+@pytest.mark.parametrize(
+    ("bound", "obtained"), [(8.0, -3.9248), (16.0, -3.8811), (32.0, -3.8145), (np.inf, -3.8145)]
+)
+def test_what_the_clip_of_stocks_costs_a_norm(bound, obtained):
+    """The best policy of 8 steps by stocks that are clipped, from both levels 3 too low: gamma is 0.5."""
+    grid, gamma = gridworld.named("homeostasis"), 0.5
+    table = grid.table()
+
+    def after(stock, reward, bound):
+        moved = ((held + one) / gamma for held, one in zip(stock, reward, strict=True))
+        return tuple(round(min(max(one, -bound), bound), 9) for one in moved)
+
+    @functools.cache
+    def values(state, stock, steps):
+        """What each action adds to -||stock + return||."""
+        return tuple(
+            sum(p * rise(state, stock, steps, following, reward) for p, following, reward in outcomes)
+            for outcomes in table[state].values()
+        )
+
+    def rise(state, stock, steps, following, reward):
+        paid = np.hypot(*stock) - np.hypot(*(held + one for held, one in zip(stock, reward, strict=True)))
+        if steps == 1:
+            return paid
+        return paid + gamma * max(values(following, after(stock, reward, bound), steps - 1))
+
+    @functools.cache
+    def played(state, stock, true, steps):
+        if not steps:
+            return -np.hypot(*true) * gamma**8
+        found = np.array(values(state, stock, steps))
+        action = int(np.flatnonzero(found >= found.max() - 1e-8)[0])
+        return sum(
+            p * played(s, after(stock, r, bound), after(true, r, np.inf), steps - 1)
+            for p, s, r in table[state][action]
+        )
+
+    assert played(grid.start, (-3.0, -3.0), (-3.0, -3.0), 8) == pytest.approx(obtained, abs=1e-4)
