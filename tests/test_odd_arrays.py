@@ -104,6 +104,11 @@ COMPILED = {
     "hl_gauss": Case(
         projections.hl_gauss, {"targets": "*B", "edges": "N>1", "sigma": ""}, lambda B, N: (*B, N - 1)
     ),
+    "hl_gauss_within": Case(
+        projections.hl_gauss_within,
+        {"targets": "*B", "edges": "N>1", "sigma": ""},
+        lambda B, N: (*B, N - 1),
+    ),
     "two_hot": Case(projections.two_hot, {"targets": "*B", "locations": "N>1"}, lambda B, N: (*B, N)),
     "categorical": Case(
         projections.categorical,
@@ -554,6 +559,7 @@ def test_every_coordinate_of_a_stock_obtains_a_scalar_return():
 NAN = jnp.array([0.5, jnp.nan])
 NAN_IN = {
     "hl_gauss": lambda: projections.hl_gauss(NAN, jnp.arange(4.0), 0.5),
+    "hl_gauss_within": lambda: projections.hl_gauss_within(NAN, jnp.arange(4.0), 0.5),
     "two_hot": lambda: projections.two_hot(NAN, jnp.arange(4.0)),
     "categorical": lambda: projections.categorical(NAN, jnp.ones(2) / 2, jnp.arange(4.0)),
     **{

@@ -186,3 +186,27 @@ def test_hl_gauss_far_from_the_support(sigma, target):
     assert law.sum() == pytest.approx(1.0, abs=1e-6)
     factor = np.exp(-min(abs(target) / sigma, 1e3) * 0.5 / sigma)
     assert law[0 if target < 0 else -1] == pytest.approx((1 - factor) / (1 - factor**4), abs=0.005)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("ratio", [1e-3, 0.01, 0.3, 0.75, 3.0, 30.0, 1e4])
+def test_within_the_support_no_logarithm_is_needed(ratio, dtype):
+    with jax.enable_x64(dtype == np.float64):
+        edges = jnp.asarray(supports.edges(-10, 10, 51), dtype)
+        targets = jnp.linspace(-10, 10, 1001, dtype=dtype)
+        sigma = dtype(ratio) * (edges[1] - edges[0])
+        found = projections.hl_gauss_within(targets, edges, sigma)
+        expected = projections.hl_gauss(targets, edges, sigma)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=200 * np.finfo(dtype).eps, atol=30 * np.finfo(dtype).eps)
+    # Tails keep their digits, as far down as floats do.
+    at = (np.asarray(expected) > 1e-30) & (np.asarray(expected) < 1e-10)
+    np.testing.assert_allclose(found[at], expected[at], rtol=500 * np.finfo(dtype).eps)
+
+
+def test_beyond_the_support_targets_are_clipped():
+    edges = EDGES["edges"]
+    found = projections.hl_gauss_within(jnp.asarray([-np.inf, -11, 11, 3.4e38]), edges, 0.3)
+    expected = projections.hl_gauss_within(jnp.asarray([-10.0, -10, 10, 10]), edges, 0.3)
+    np.testing.assert_array_equal(found, expected)
+    assert jnp.isnan(projections.hl_gauss_within(jnp.nan, edges, 0.3)).all()

@@ -6,7 +6,7 @@ carry a NaN target through as NaN.
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import erf, log_ndtr
+from jax.scipy.special import erf, erfc, log_ndtr
 
 from valuelearn import checks
 
@@ -30,11 +30,7 @@ def hl_gauss(targets: jax.Array, edges: jax.Array, sigma: jax.Array | float) -> 
     Raises:
         ValueError: for arrays of other shapes, or not of real numbers, or a sigma that is none.
     """
-    checks.array("targets", targets, ...)
-    checks.array("edges", edges, "N + 1", least=2)
-    checks.array("sigma", sigma)
-    checks.number("sigma", sigma, "a number above 0", lambda width: width > 0)
-    targets, edges = jnp.asarray(targets), jnp.asarray(edges)
+    targets, edges = _gaussian(targets, edges, sigma)
     targets = jnp.clip(targets, edges[0] - _FAR_SIGMAS * sigma, edges[-1] + _FAR_SIGMAS * sigma)
     z = (edges - targets[..., None]) / sigma
     low, high = z[..., :-1], z[..., 1:]
@@ -47,6 +43,36 @@ def hl_gauss(targets: jax.Array, edges: jax.Array, sigma: jax.Array | float) -> 
     difference = 0.5 * (erf(inner[0] / jnp.sqrt(2.0)) - erf(inner[1] / jnp.sqrt(2.0)))
     log_mass = jnp.where(central, jnp.log(difference), near + jnp.log(-jnp.expm1(far - near)))
     return jax.nn.softmax(log_mass)
+
+
+def hl_gauss_within(targets: jax.Array, edges: jax.Array, sigma: jax.Array | float) -> jax.Array:
+    """`hl_gauss` of targets [...] clipped to the edges, several times as fast on a CPU.
+
+    Half of a Gaussian whose mean is within lies within too, or a support that is narrow beside sigma: mass
+    does not underflow, so that no logarithms are needed. Far from the target it is exact as far as it is a
+    normal float.
+
+    Raises:
+        ValueError: for arrays of other shapes, or not of real numbers, or a sigma that is none.
+    """
+    targets, edges = _gaussian(targets, edges, sigma)
+    z = (edges - jnp.clip(targets, edges[0], edges[-1])[..., None]) / (sigma * jnp.sqrt(2.0))
+    beyond, within = 0.5 * erfc(jnp.abs(z)), 0.5 * erf(z)  # Mass on the far side of an edge, and up to it.
+    astride = (z[..., :-1] < 0) & (z[..., 1:] > 0)
+    near, far = beyond[..., :-1], beyond[..., 1:]
+    outer = jnp.where(astride, 1 - near - far, jnp.abs(near - far))
+    # Around the mean one tail less another would lose a narrow bin's digits.
+    central = jnp.maximum(jnp.abs(z[..., :-1]), jnp.abs(z[..., 1:])) < 0.7
+    mass = jnp.where(central, within[..., 1:] - within[..., :-1], outer)
+    return mass / mass.sum(-1, keepdims=True)
+
+
+def _gaussian(targets: jax.Array, edges: jax.Array, sigma: jax.Array | float) -> tuple[jax.Array, jax.Array]:
+    checks.array("targets", targets, ...)
+    checks.array("edges", edges, "N + 1", least=2)
+    checks.array("sigma", sigma)
+    checks.number("sigma", sigma, "a number above 0", lambda width: width > 0)
+    return jnp.asarray(targets), jnp.asarray(edges)
 
 
 def two_hot(targets: jax.Array, locations: jax.Array) -> jax.Array:

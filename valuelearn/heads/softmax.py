@@ -148,7 +148,7 @@ class HLGauss(MeanTargets, _SoftmaxHead):
         else:
             steps = jnp.linspace(*self._ends, self.readings.shape[0], dtype=self.readings.dtype)
             value = jnp.interp(value, self.readings, steps)
-        return projections.hl_gauss(value, self.edges, self.sigma)
+        return projections.hl_gauss_within(value, self.edges, self.sigma)
 
     def encode(self, value: jax.Array) -> jax.Array:
         """Bin probabilities [..., N] of scalar targets [...], clipped to `bounds`."""
@@ -166,7 +166,7 @@ class HLGauss(MeanTargets, _SoftmaxHead):
 def calibrated(head: HLGauss) -> HLGauss:
     """The head with its readings, 32 to a bin, so that reading undoes encoding."""
     coordinates = jnp.linspace(*head._ends, 32 * head.size + 1)
-    probabilities = projections.hl_gauss(coordinates, head.edges, head.sigma)
+    probabilities = projections.hl_gauss_within(coordinates, head.edges, head.sigma)
     return dataclasses.replace(head, readings=probabilities @ head.locations)
 
 
