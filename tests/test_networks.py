@@ -11,6 +11,7 @@ import pytest
 from valuelearn import heads, networks
 from valuelearn.types import Stocked
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 KEY = jax.random.key(0)
 HEAD = heads.make("c51", num_bins=5)
 OBS = jax.random.normal(KEY, (4, 6))
