@@ -134,14 +134,14 @@ def _descended(
 
 
 def _taken(
-    step: Step, state: LearnerState, sample: Sample, key: jax.Array, metrics: Metrics
+    step: Step, state: LearnerState, sample: Sample, key: jax.Array, metrics: Metrics, agree: guard.Agree
 ) -> tuple[LearnerState, Metrics, jax.Array]:
     if step.every == 1:
         (part, opt_state, good), more = _descended(step, state, sample, key, metrics)
         metrics = more | metrics
     else:
         part, opt_state, good = jax.lax.cond(
-            state.updates % step.every == 0,
+            agree(state.updates % step.every == 0),  # All seeds count alike: a branch, of which one is taken.
             lambda: _descended(step, state, sample, key, metrics)[0],
             lambda: (state.params[step.part], state.opt_state[step.part], jnp.bool_(True)),
         )
@@ -195,9 +195,9 @@ def make(config: LearnerConfig, spec: EnvSpec, total_steps: int, collect_steps: 
         new = {name: state.params[name] for name in rule.targets}
         return optax.incremental_update(new, state.target_params, tau)
 
-    def anew(state: LearnerState, obs: jax.Array) -> LearnerState:
+    def anew(state: LearnerState, obs: jax.Array, key: jax.Array) -> LearnerState:
         """A learner that has learnt nothing yet, but of what size observations are."""
-        fresh = init(jax.random.fold_in(state.key, state.updates), obs)
+        fresh = init(key, obs)
         if normalizes:
             fresh.params["observations"] = state.params["observations"]
         return fresh._replace(key=state.key, updates=state.updates)
@@ -221,15 +221,15 @@ def make(config: LearnerConfig, spec: EnvSpec, total_steps: int, collect_steps: 
             statistics = moments.merged(state.params["observations"], sample.transition.obs)
             state = state._replace(params=state.params | {"observations": statistics})
         sample = sample._replace(transition=read(state.params, sample.transition))
-        keys = jax.random.split(jax.random.fold_in(state.key, state.updates), len(rule.steps))
+        keys = jax.random.split(jax.random.fold_in(state.key, state.updates), len(rule.steps) + 1)
         metrics: Metrics = {}
-        for step, key in zip(rule.steps, keys, strict=True):
-            state, metrics, finite = _taken(step, state, sample, key, metrics)
+        for step, key in zip(rule.steps, keys[:-1], strict=True):
+            state, metrics, finite = _taken(step, state, sample, key, metrics, agree)
             good &= finite
         state = state._replace(target_params=followed(state), updates=state.updates + 1)
         if config.reset_updates:
-            due = jnp.isin(state.updates, jnp.asarray(config.reset_updates))
-            state = jax.lax.cond(due, anew, lambda state, obs: state, state, sample.transition.obs)
+            due = agree(jnp.isin(state.updates, jnp.asarray(config.reset_updates)))
+            state = jax.lax.cond(due, anew, lambda state, *_: state, state, sample.transition.obs, keys[-1])
         priority = metrics.pop("priority")
         good &= guard.finite(metrics["loss"])
         return guard.made(agree, good, lambda: state, before), metrics, priority

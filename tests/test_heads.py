@@ -348,3 +348,22 @@ def test_options_that_are_not_given_are_the_published_ones(name, options):
     given, named = heads.make(name), heads.make(name, **options)
     assert jax.tree.structure(given) == jax.tree.structure(named)
     jax.tree.map(np.testing.assert_array_equal, given, named)
+
+
+@pytest.mark.parametrize("name", ["two_hot", "hl_gauss"])
+def test_smoothed_labels_are_read_as_they_are(name):
+    head = heads.make(name, v_min=-10, v_max=20, label_smoothing=0.1)
+    values = jnp.asarray([-5.0, 0.0, 12.0])
+    read = head.encode(values) @ head.locations
+    np.testing.assert_allclose(read, 0.9 * values + 0.1 * 5.0, atol=1e-4)
+    np.testing.assert_allclose(head.readable(values), read, atol=1e-5)
+
+
+def test_quantiles_of_few_digits_are_judged_with_more():
+    quantiles, target = jnp.arange(300.0, 341.0, 10), jnp.asarray([310.0, 330.0])
+    head = heads.make("qr", num_quantiles=5)
+    few = jax.value_and_grad(head.loss)(quantiles.astype(jnp.bfloat16), target)
+    many = jax.value_and_grad(head.loss)(quantiles.astype(jnp.bfloat16).astype(jnp.float32), target)
+    assert few[1].dtype == jnp.bfloat16
+    np.testing.assert_allclose(few[0], many[0], rtol=1e-6)
+    np.testing.assert_allclose(few[1].astype(jnp.float32), many[1], atol=1e-3)

@@ -245,3 +245,30 @@ def test_each_law_has_its_stock(utility, shape):
     found = utility.score(returns, chances, stocks)
     wanted = [chances[i] @ utility(stocks[i] + returns[i]) for i in range(2)]
     np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+def test_certainty_equivalents_of_large_returns_are_finite():
+    oce = objectives.OCE(objectives.Exponential(1.0))
+    for start in (-1e4, -100.0, 0.0, 110.0, 1e4):
+        law = np.float32(start) + np.array([0, 1], np.float32), np.full(2, 0.5, np.float32)
+        # max_b b - E exp(b - G) is -log(E exp(-G)) - 1.
+        expected = start - np.log(np.mean(np.exp(-np.array([0.0, 1.0])))) - 1
+        np.testing.assert_allclose(oce.score(*law), expected, rtol=1e-6, atol=1e-5)
+        np.testing.assert_allclose(oce.stock(*law), -1 - expected, rtol=1e-6, atol=1e-5)
+    # What has no mass does not count, however bad.
+    returns, probabilities = np.array([-1e6, 3.0]), np.array([0.0, 1.0])
+    assert oce.score(returns, probabilities) == pytest.approx(2.0)
+
+
+def test_certainty_equivalents_are_what_their_utilities_are():
+    assert not objectives.OCE(objectives.Exponential(1.0)).gamma_indifferent
+    assert not objectives.OCE(objectives.Squared()).lipschitz
+    assert objectives.OCE(objectives.TwoSlope(0.4, 3.0)).lipschitz
+    assert objectives.CVaR(0.1).gamma_indifferent
+
+
+def test_no_quantile_is_without_mass():
+    returns, probabilities = np.linspace(-10, 10, 51, dtype=np.float32), np.zeros(51, np.float32)
+    probabilities[[30, 40]] = 0.5
+    for tau in (1e-7, 5e-6, 0.1):
+        assert objectives.CVaR(tau).stock(returns, probabilities) == -returns[30]

@@ -95,19 +95,26 @@ def prescription(support: Support, reward_min: float, reward_max: float, n_step:
     low, high = return_bounds(reward_min, reward_max, gamma)
     extreme, bound = (reward_max, high) if high >= -low else (reward_min, low)
     rewards = extreme * (1.0 - gamma**n_step) / (1.0 - gamma)
-    width = (fit.v_max - fit.v_min) / fit.num_bins
     lines = [
         f"agent.head_options.v_min={fit.v_min:g} agent.head_options.v_max={fit.v_max:g}",
         f"No return leaves [{low:.4g}, {high:.4g}]: rewards from {reward_min:g} to {reward_max:g}, "
         f"discounted by {gamma:g}, add up to at most 1 / (1 - {gamma:g}) = {1 / (1 - gamma):.4g} times that.",
         f"A {n_step}-step target of the extreme value is that value again: {rewards:.4g} + "
         f"{gamma**n_step:.4g} x {bound:.4g} = {bound:.4g}.",
-        f"Each of the {fit.num_bins} bins is {width:.3g} wide. Where values stay far inside the bounds, as "
-        "in most games, a narrower support tells them apart better; training warns when it is too narrow.",
     ]
     if fit.sigma_ratio:
-        free = f"{_PAD_SIGMAS * fit.sigma_ratio * width:.3g} is left free on each side, 3 sigma"
-        lines.insert(3, f"{free}: nearer to an end, targets are pulled inwards.")
+        free = f"{min(fit.v_max - high, low - fit.v_min):.3g} is left free on each side, 3 sigma"
+        lines.append(f"{free}: nearer to an end, targets are pulled inwards.")
+    size = ""
+    if fit.transform == "identity":
+        size = f"Each of the {fit.num_bins} bins is {(fit.v_max - fit.v_min) / fit.num_bins:.3g} wide. "
+        if not fit.sigma_ratio:
+            apart = (fit.v_max - fit.v_min) / (fit.num_bins - 1)
+            size = f"Neighbours of the {fit.num_bins} locations are {apart:.3g} apart. "
+    lines.append(
+        f"{size}Where values stay far inside the bounds, as in most games, a narrower support tells them "
+        "apart better; training warns when it is too narrow."
+    )
     return "\n".join(lines)
 
 

@@ -99,7 +99,7 @@ class Quantile(Unbounded):
 
     def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
         """Quantile Huber loss [...]."""
-        out = checks.array("out", out, ..., self.size)
+        out = wide(checks.array("out", out, ..., self.size))
         target = checks.array("target", target, ..., "M", over=out.shape[:-1])
         return _quantile_huber(out, projections.quantile_midpoints(self.num_quantiles), target, self.kappa)
 
@@ -152,6 +152,6 @@ class ImplicitQuantile(Unbounded):
 
     def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
         """Quantile Huber loss [...] at the sampled fractions."""
-        quantiles, fractions = _halves(out)
+        quantiles, fractions = _halves(wide(checks.array("out", out, ..., "2 K")))
         target = checks.array("target", target, ..., "M", over=quantiles.shape[:-1])
         return _quantile_huber(quantiles, fractions, target, self.kappa)

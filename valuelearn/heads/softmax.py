@@ -90,6 +90,11 @@ class TwoHot(MeanTargets, _SoftmaxHead):
         value = checks.array("value", value, ...)
         return _smooth(projections.two_hot(value, self.locations), self.label_smoothing)
 
+    def readable(self, returns: jax.Array) -> jax.Array:
+        """The returns, clipped to the support and drawn to its middle by smoothed labels."""
+        within = super().readable(returns)
+        return (1.0 - self.label_smoothing) * within + self.label_smoothing * self.locations.mean()
+
     def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
         """Cross-entropy [...] in nats; its floor is the target's entropy."""
         return _cross_entropy(out, target, self.size)
@@ -155,8 +160,8 @@ class HLGauss(MeanTargets, _SoftmaxHead):
         return _smooth(self._smeared(checks.array("value", value, ...)), self.label_smoothing)
 
     def readable(self, returns: jax.Array) -> jax.Array:
-        """The returns, clipped to the support and near its ends pulled inwards."""
-        return self._smeared(checks.array("returns", returns, ...)) @ self.locations
+        """The returns, clipped, near the ends pulled inwards, and drawn to the middle by smoothed labels."""
+        return self.encode(checks.array("returns", returns, ...)) @ self.locations
 
     def loss(self, out: jax.Array, target: jax.Array) -> jax.Array:
         """Cross-entropy [...] in nats; its floor is the target's entropy."""

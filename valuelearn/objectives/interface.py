@@ -20,8 +20,14 @@ class Objective(Protocol):
 
     linear: ClassVar[bool]
     mixture_indifferent: ClassVar[bool]
-    gamma_indifferent: ClassVar[bool]
-    lipschitz: ClassVar[bool]
+
+    @property
+    def gamma_indifferent(self) -> bool:
+        """Whether what is preferred stays so when every return is discounted by one step more."""
+
+    @property
+    def lipschitz(self) -> bool:
+        """Whether it changes by no more than a multiple of the law's 1-Wasserstein distance."""
 
     def score(self, returns: Array, probabilities: Array) -> Array:
         """The functional's value [...] for the laws [..., N]; larger is better.
@@ -106,6 +112,6 @@ def lower_quantile(returns: Array, probabilities: Array, tau: float) -> Array:
     xp = returns.__array_namespace__()
     reached = xp.cumsum(probabilities, axis=-1)
     # Sums of probabilities round; a level that is reached but for that counts as reached.
-    rounding = (16 + reached.shape[-1]) * xp.finfo(reached.dtype).eps
+    rounding = min((16 + reached.shape[-1]) * float(xp.finfo(reached.dtype).eps), tau / 2)
     index = xp.argmax(reached >= tau - rounding, axis=-1)
     return xp.take_along_axis(returns, index[..., None], axis=-1)[..., 0]

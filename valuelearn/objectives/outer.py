@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from valuelearn import checks
 from valuelearn.objectives.interface import Array, ObjectiveError, Utility, ascending, lower_quantile
@@ -20,9 +20,17 @@ class _Static:
 
     linear: ClassVar[bool] = False
     mixture_indifferent: ClassVar[bool] = False
-    gamma_indifferent: ClassVar[bool] = True
-    lipschitz: ClassVar[bool] = True
     sense: ClassVar[Literal["max", "min"]] = "max"
+
+    @property
+    def gamma_indifferent(self: Any) -> bool:
+        """As its utility is."""
+        return bool(self.utility.gamma_indifferent)
+
+    @property
+    def lipschitz(self: Any) -> bool:
+        """As its utility is."""
+        return bool(self.utility.lipschitz)
 
     @property
     def scale(self) -> float:
@@ -197,6 +205,10 @@ class OCE(_Static):
     def score(self, returns: Array, probabilities: Array) -> Array:
         """The certainty equivalent [...] of the laws [..., N]."""
         stock = self.stock(returns, probabilities)
+        if isinstance(
+            self.utility, Exponential
+        ):  # Where the slope is zero, E exp(...) is 1 / rate: none is taken.
+            return -stock - 1 / self.utility.rate
         return -stock + self.utility.score(returns, probabilities, stock)
 
     def stock(self, returns: Array, probabilities: Array) -> Array:
@@ -208,6 +220,9 @@ class OCE(_Static):
                 return -lower_quantile(returns, probabilities, tau)
             case Exponential(rate):
                 xp = returns.__array_namespace__()
-                return xp.log(rate * (probabilities * xp.exp(-rate * returns)).sum(-1)) / rate
+                # From the worst outcome with any mass on: exp would leave what floats hold.
+                worst = xp.where(probabilities > 0, returns, xp.inf).min(-1)
+                later = xp.where(probabilities > 0, returns - worst[..., None], 0.0)
+                return xp.log(rate * (probabilities * xp.exp(-rate * later)).sum(-1)) / rate - worst
             case _:  # Squared: the mean less the variance, but for a constant.
                 return -Mean().score(returns, probabilities) - 0.5
