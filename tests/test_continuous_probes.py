@@ -38,9 +38,8 @@ def test_every_agent_with_critics_is_here():
 @pytest.mark.parametrize(("agent", "head"), list(itertools.product(CONFIGS, HEADS)))
 def test_an_agent_learns_every_probe(agent, head):
     kind, settings = CONFIGS[agent]
-    if (
-        head == "qr"
-    ):  # What a median learns from is the sign of an error, not its size: it needs longer steps.
+    # What a quantile learns from is the sign of an error, not its size: it needs longer steps.
+    if head == "qr":
         settings = settings | {"optimizer": COMMON["optimizer"] | {"learning_rate": 1e-2}}
     config = kind(head=head, **(COMMON | settings))
     spec = probes.signed(probes.number(0, NUM_ENVS)).spec

@@ -103,7 +103,7 @@ def prescription(support: Support, reward_min: float, reward_max: float, n_step:
         f"{gamma**n_step:.4g} x {bound:.4g} = {bound:.4g}.",
     ]
     if fit.sigma_ratio:
-        free = f"{min(fit.v_max - high, low - fit.v_min):.3g} is left free on each side, 3 sigma"
+        free = f"{min(fit.v_max - high, low - fit.v_min):.3g} is left free on each side, 3 sigma or more"
         lines.append(f"{free}: nearer to an end, targets are pulled inwards.")
     size = ""
     if fit.transform == "identity":

@@ -205,9 +205,8 @@ class OCE(_Static):
     def score(self, returns: Array, probabilities: Array) -> Array:
         """The certainty equivalent [...] of the laws [..., N]."""
         stock = self.stock(returns, probabilities)
-        if isinstance(
-            self.utility, Exponential
-        ):  # Where the slope is zero, E exp(...) is 1 / rate: none is taken.
+        # Where the slope is zero the utility's mean is known, and taking it could leave what floats hold.
+        if isinstance(self.utility, Exponential):
             return -stock - 1 / self.utility.rate
         return -stock + self.utility.score(returns, probabilities, stock)
 
