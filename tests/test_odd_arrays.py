@@ -7,7 +7,6 @@ many of them.
 
 from typing import NamedTuple
 
-import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,17 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from valuelearn import backups, dp, ensembles, heads, objectives, projections, return_scale, stats, supports
-from valuelearn import support_doctor as doctor
-from valuelearn.dp.categorical import Lattice, policy_iteration
+from tests.odd import DTYPES, NO_NUMBERS, NOTHING, SHAPES, few, made, told
+from valuelearn import backups, ensembles, heads, objectives, projections, return_scale, stats, supports
 from valuelearn.stocks import Stocks
-from valuelearn.types import Memory, Timestep, Trajectory
+from valuelearn.types import Timestep, Trajectory
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-few = hypothesis.settings(max_examples=hypothesis.settings.default.max_examples // 5)
 
-DTYPES = ["float32"] * 6 + ["float64", "float16", "bfloat16", "int32", "uint8"]
-NO_NUMBERS = ["bool", "complex64", "str", "object"]
 NO_ARRAYS = [None, "three", {}, [[1.0], [1.0, 2.0]], object()]
 
 
@@ -227,9 +222,6 @@ def sizes(case, shapes):
     return found
 
 
-SHAPES = st.lists(st.integers(0, 5), max_size=4).map(tuple)
-
-
 @st.composite
 def fitting(draw, case):
     """Shapes that go together."""
@@ -275,13 +267,6 @@ def drawn(draw, case):
     return arrays | given
 
 
-def made(shape, dtype):
-    numbers = np.linspace(0.1, 0.9, int(np.prod(shape))).reshape(shape)
-    if dtype == "list":
-        return numbers.tolist()
-    return numbers.astype({"bfloat16": jnp.bfloat16}.get(dtype, dtype))
-
-
 def expected(case, arguments):
     """The shapes of what is returned, or None where an argument is to be refused."""
     for name, one in arguments.items():
@@ -300,13 +285,6 @@ def expected(case, arguments):
         return None
     result = case.result(**found)
     return result if isinstance(result, list) else [result]
-
-
-def told(sentence, names):
-    """The message is one sentence that names an argument."""
-    assert "\n" not in sentence and 10 < len(sentence) < 300, sentence
-    named = sentence.split()[0]  # `next_out` is the `out` of another.
-    assert any(name in sentence or named in name.split("_") for name in names), sentence
 
 
 def answered_or_refused(case, arguments, run):
@@ -353,207 +331,6 @@ def test_arrays_of_jax(name, data):
 def test_arrays_of_numpy(name, data):
     case = (EITHER | HOSTED)[name]
     answered_or_refused(case, data.draw(drawn(case)), on_the_host)
-
-
-# Numbers, with what is right in their place.
-NUMBERS = {
-    "quantile_midpoints": (projections.quantile_midpoints, {"num_quantiles": 3}),
-    "locations": (supports.locations, {"v_min": -1.0, "v_max": 1.0, "num_bins": 5}),
-    "edges": (supports.edges, {"v_min": -1.0, "v_max": 1.0, "num_bins": 5}),
-    "two_hot": (
-        lambda **options: heads.make("two_hot", num_bins=5, **options).encode(0.1),
-        {"v_min": -1.0, "v_max": 1.0, "label_smoothing": 0.1},
-    ),
-    "hl_gauss": (
-        lambda sigma_ratio: heads.make("hl_gauss", num_bins=5, sigma_ratio=sigma_ratio).encode(0.1),
-        {"sigma_ratio": 0.75},
-    ),
-    "huber": (lambda delta: heads.make("huber", delta=delta).loss(np.ones(1), 0.1), {"delta": 1.0}),
-    "qr": (
-        lambda kappa: heads.make("qr", kappa=kappa, num_quantiles=2).loss(np.ones(2), np.zeros(2)),
-        {"kappa": 1.0},
-    ),
-    "num_quantiles": (
-        lambda num_quantiles: heads.make("qr", num_quantiles=num_quantiles),
-        {"num_quantiles": 2},
-    ),
-    "num_fractions": (
-        lambda num_fractions: heads.make("iqn", num_fractions=num_fractions),
-        {"num_fractions": 2},
-    ),
-    "return_bounds": (doctor.return_bounds, {"reward_min": -1.0, "reward_max": 1.0, "gamma": 0.9}),
-    "prescription": (
-        lambda num_bins, gamma, sigma_ratio, reward_min, reward_max, n_step: doctor.prescription(
-            doctor.Support(0.0, 0.0, num_bins, gamma, sigma_ratio), reward_min, reward_max, n_step
-        ),
-        {
-            "num_bins": 9,
-            "gamma": 0.9,
-            "sigma_ratio": 0.75,
-            "reward_min": -1.0,
-            "reward_max": 1.0,
-            "n_step": 3,
-        },
-    ),
-    "ensemble": (lambda members: ensembles.ensemble(None, members), {"members": 2}),
-    "subset": (lambda size: ensembles.subset(np.ones((3, 2)), size, jax.random.key(0)), {"size": 2}),
-    "truncated": (lambda dropped: ensembles.truncated(np.ones((3, 2)), dropped), {"dropped": 1}),
-    "scale": (
-        lambda size: return_scale.scale(return_scale.scaled(NOTHING, 1, 0.9, 1.0).init().returns, size),
-        {"size": 1.0},
-    ),
-    "scaled": (
-        lambda num_envs, gamma, size: return_scale.scaled(NOTHING, num_envs, gamma, size),
-        {"num_envs": 2, "gamma": 0.9, "size": 10.0},
-    ),
-    "interval": (
-        lambda **more: stats.interval(stats.mean, np.eye(3), **more),
-        {"level": 0.9, "replications": 20},
-    ),
-    "human_normalised": (stats.human_normalised, {"raw": 1.0, "random": 0.0, "human": 2.0}),
-    "optimality_gap": (lambda target: stats.optimality_gap(np.eye(2), target), {"target": 1.0}),
-    "stocks": (
-        lambda **rule: Stocks(**rule).first(np.ones((1, 1))),
-        {"gamma": 0.9, "dimensions": 1, "low": 0.0, "high": 1.0, "bound": 5.0},
-    ),
-    "cvar": (objectives.CVaR, {"tau": 0.5}),
-    "mean_cvar": (objectives.MeanCVaR, {"tau": 0.5, "weight": 0.5}),
-    "spectral": (objectives.Spectral, {"levels": [(0.5, 0.5), (1.0, 0.5)]}),
-    "exponential": (objectives.Exponential, {"rate": 0.5}),
-    "norm": (objectives.Norm, {"order": 2.0}),
-    "process": (
-        lambda gamma, horizon, start: dp.MDP.from_table(TABLE, gamma, horizon, start),
-        {"gamma": 0.9, "horizon": 2, "start": 0},
-    ),
-    "solve": (
-        lambda stock, start, points: dp.solve(COIN, objectives.TwoSlope(1, 2), stock, start, points).value,
-        {"stock": 0.5, "start": 0, "points": 9},
-    ),
-    "best_actions": (
-        lambda stocks: dp.best_actions(COIN, objectives.CVaR(0.5), stocks),
-        {"stocks": [0.0, 1.0]},
-    ),
-    "execute": (lambda policy: dp.execute(COIN, policy), {"policy": [1, 0]}),
-    "lattice": (
-        lambda low, high, points: Lattice(low, high, points).grid(),
-        {"low": -1.0, "high": 1.0, "points": 3},
-    ),
-}
-NOTHING = Memory(lambda: 0, lambda state, trajectory: state, None, None)
-TABLE = [[[(0.5, 1, 1.0), (0.5, 1, -1.0)], [(1.0, 0, 0.0)]], []]
-COIN = dp.MDP.from_table(TABLE, 1.0, 2)
-ODD_NUMBERS = st.one_of(
-    st.sampled_from([None, True, "1", "x", 1j, [], [0.5], [1, 0], {}, np.ones(2), np.array("a")]),
-    st.sampled_from([np.nan, np.inf, -1.0, 0.0, 0.5, 1.0, 2.5, 1e5, np.float32(0.5), np.int64(2)]),
-    st.integers(-3, 6),
-)
-HUGE = st.sampled_from([1e37, -1e37, 1e300, -1e300, 1e-300])  # For the ends of supports and rewards.
-
-
-@pytest.mark.parametrize("name", NUMBERS)
-@few
-@given(data=st.data())
-def test_numbers(name, data):
-    call, good = NUMBERS[name]
-    odd = {
-        key: data.draw(ODD_NUMBERS) for key in data.draw(st.sets(st.sampled_from(sorted(good)), max_size=2))
-    }
-    try:
-        found = call(**good | odd)
-    except ValueError as refusal:
-        assert odd
-        told(str(refusal), [*good, *MEANT.get(name, ())])
-    else:
-        numbers = [one for one in jax.tree.leaves(found) if isinstance(one, float | np.ndarray | jax.Array)]
-        assert all(np.isfinite(one).all() for one in numbers), found
-
-
-MEANT = {
-    "locations": ("points",),
-    "edges": ("points",),
-    "two_hot": ("points",),
-    "return_bounds": ("rewards",),
-    "prescription": ("rewards",),
-    "execute": ("action",),
-    "process": ("gamma", "state"),
-    "stocks": ("uniform",),
-}
-
-
-@st.composite
-def tables(draw):
-    """A table of a process, with something else in one place."""
-    table = [[[[0.5, 1, 1.0], [0.5, 1, -1.0]], [[1.0, 0, 0.0]]], []]
-    parent, depth = table, draw(st.integers(0, 3))
-    for _ in range(depth):
-        if not isinstance(parent[0], list) or not parent[0]:
-            break
-        parent = parent[0]
-    parent[draw(st.integers(0, len(parent) - 1))] = draw(ODD_NUMBERS)
-    return table
-
-
-@few
-@given(table=tables(), gamma=st.sampled_from([0.9, 1.0]), horizon=st.sampled_from([None, 2]))
-def test_tables_of_processes(table, gamma, horizon):
-    try:
-        made = dp.MDP.from_table(table, gamma, horizon)
-    except dp.MDPError as refusal:
-        told(str(refusal), ["state", "table", "gamma"])
-    else:
-        assert made.probability.shape == made.next_state.shape == made.reward.shape[:3]
-        np.testing.assert_allclose(made.probability.sum(-1)[made.legal], 1)
-
-
-@few
-@given(data=st.data())
-def test_arrays_of_processes(data):
-    """One state that stays, with one odd array."""
-    arrays = {"probability": np.ones((1, 1, 1)), "next_state": np.zeros((1, 1, 1), int)}
-    arrays["reward"] = np.ones((1, 1, 1, 1))
-    name = data.draw(st.sampled_from(sorted(arrays)))
-    dtype, shape = data.draw(st.sampled_from(DTYPES + NO_NUMBERS)), arrays[name].shape
-    arrays[name] = np.round(made(data.draw(st.just(shape) | SHAPES), "float32") + 0.5).astype(dtype)
-    if name == "next_state":
-        arrays[name] = np.zeros(arrays[name].shape).astype(dtype)
-    kinds = "iu" if name == "next_state" else "iufV"  # V is that of bfloat16.
-    right = arrays[name].ndim == len(shape) and arrays[name].shape[:3] == (1, 1, 1) and arrays[name].size
-    if right and arrays[name].dtype.kind in kinds:
-        assert dp.MDP(**arrays, gamma=0.9).probability.shape == (1, 1, 1)
-    else:
-        with pytest.raises(dp.MDPError) as refusal:
-            dp.MDP(**arrays, gamma=0.9)
-        told(str(refusal.value), arrays)
-
-
-@pytest.mark.parametrize(
-    ("odd", "sentence"),
-    [
-        ({"quantiles": 2.5}, "quantiles is 2.5; a whole number is wanted"),
-        ({"stock": "x"}, "stock is 'x'; a number is wanted"),
-        ({"stocks": Lattice(1, -1, 3)}, "low 1 was given, less than high -1 is wanted"),
-    ],
-)
-def test_quantiles_of_what_is_none(odd, sentence):
-    with pytest.raises(dp.MDPError, match=sentence):
-        dp.by_quantiles(**{"mdp": COIN, "objective": objectives.Mean(), "stocks": Lattice(-1, 1, 2)} | odd)
-
-
-def test_actions_that_do_not_exist():
-    """They once took their share of the law with them."""
-    with pytest.raises(dp.MDPError, match="step 0, state 0: action 2 was given"):
-        dp.execute(COIN, np.array([2, 0]))
-    stays = dp.MDP.from_table(TABLE, 0.9)
-    with pytest.raises(dp.MDPError, match="state 0: an action that does not exist"):
-        policy_iteration(stays, objectives.Mean(), Lattice(-1, 1, 3), Lattice(-1, 1, 3), np.full((2, 3), 2))
-
-
-def test_every_coordinate_of_a_stock_obtains_a_scalar_return():
-    """Of laws of scalar returns at a vector of stocks; they were once read as one vector."""
-    law = dp.Law(np.array([1.0, 2.0]), np.array([0.5, 0.5]))
-    assert law.score(objectives.Norm(), [-1.0]) == -0.5
-    assert law.score(TAILS.utility, [-2.0, -1.0]) == -0.5
-    assert dp.solve(COIN, objectives.Norm(), [0.5]).value == -0.5
 
 
 NAN = jnp.array([0.5, jnp.nan])

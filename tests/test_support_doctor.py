@@ -20,6 +20,7 @@ def test_breakout_by_hand():
     for text in (one, three):
         assert text.startswith("agent.head_options.v_min=-110 agent.head_options.v_max=110\n")
         assert "No return leaves [-100, 100]" in text
+        assert "The 51 bins are 4.31 apart." in text and "10 is left free on each side" in text
     assert "1 + 0.99 x 100 = 100." in one
     assert "2.97 + 0.9703 x 100 = 100." in three  # 1 + 0.99 + 0.9801, and 0.99 cubed.
 
@@ -29,7 +30,15 @@ def test_cartpole_by_hand():
     support = Support(-10.0, 10.0, 51, 0.99)
     fit = support_doctor.fitting(support, 1.0, 1.0)
     assert (fit.v_min, fit.v_max) == (0.0, 100.0)
-    assert "left free" not in support_doctor.prescription(support, 1.0, 1.0, 1)
+    text = support_doctor.prescription(support, 1.0, 1.0, 1)
+    assert "left free" not in text and "The 51 bins are 2 apart." in text
+
+
+def test_bins_of_a_transform_have_no_width_in_common():
+    support = BREAKOUT._replace(transform="symlog")
+    fit = support_doctor.fitting(support, -1.0, 1.0)
+    text = support_doctor.prescription(support, -1.0, 1.0, 1)
+    assert f"{fit.v_max - 100:.3g} is left free on each side" in text and "apart. " not in text
 
 
 @pytest.mark.parametrize("reward", [1e-3, 0.37, 1.0, 12.0, 9999.0])

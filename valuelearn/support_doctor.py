@@ -105,12 +105,9 @@ def prescription(support: Support, reward_min: float, reward_max: float, n_step:
     if fit.sigma_ratio:
         free = f"{min(fit.v_max - high, low - fit.v_min):.3g} is left free on each side, 3 sigma or more"
         lines.append(f"{free}: nearer to an end, targets are pulled inwards.")
-    size = ""
-    if fit.transform == "identity":
-        size = f"Each of the {fit.num_bins} bins is {(fit.v_max - fit.v_min) / fit.num_bins:.3g} wide. "
-        if not fit.sigma_ratio:
-            apart = (fit.v_max - fit.v_min) / (fit.num_bins - 1)
-            size = f"Neighbours of the {fit.num_bins} locations are {apart:.3g} apart. "
+    # HL-Gauss's bins lie between the ends, the locations of others on them; a transform's differ in width.
+    apart = (fit.v_max - fit.v_min) / (fit.num_bins if fit.sigma_ratio else fit.num_bins - 1)
+    size = f"The {fit.num_bins} bins are {apart:.3g} apart. " if fit.transform == "identity" else ""
     lines.append(
         f"{size}Where values stay far inside the bounds, as in most games, a narrower support tells them "
         "apart better; training warns when it is too narrow."
