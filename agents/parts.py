@@ -80,6 +80,9 @@ class NetworkConfig(Section):
     """Cosine features of a fraction (iqn)."""
     acting_fractions: Annotated[int, Field(gt=0)] = 32
     """Fixed fractions that an action's score averages over (iqn)."""
+    precision: networks.Precision = "float32"
+    """What the layers compute in; bfloat16 is for GPUs and TPUs. Parameters and losses are float32 with it,
+    too."""
 
     def check(self, obs_shape: tuple[int, ...]) -> None:
         """Refuse a torso that cannot read observations of that shape.

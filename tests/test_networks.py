@@ -1,9 +1,11 @@
 """Layers and networks: the fast convolution, initial values, and what shapes come out."""
 
+import re
 import typing
 from functools import partial
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -95,6 +97,29 @@ def test_every_torso_scales_bytes(torso):
     np.testing.assert_allclose(
         network.apply(params, obs), network.apply(params, obs / 255.0), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("torso", typing.get_args(networks.TorsoName))
+def test_layers_in_bfloat16_learn_float32_parameters(torso):
+    obs = images(2, 36, 36, 4, dtype=jnp.uint8)
+    shape = {"torso": torso, "hidden": (32,), "dueling": True, "layer_norm": True}
+    many, few = (networks.action_value(3, HEAD, **shape, precision=one) for one in ("float32", "bfloat16"))
+    params = jax.jit(many.init)(KEY, obs)
+    products = re.findall(r"dot_general.*|convolution.*", jax.jit(few.apply).lower(params, obs).as_text())
+    assert products and all("bf16" in product and "f32" not in product for product in products)
+
+    def learnt(network):
+        def loss(params):
+            out = network.apply(params, obs)
+            return jnp.square(out - 1).sum(), out
+
+        return jax.jit(jax.grad(loss, has_aux=True))(params)
+
+    (wanted, wanted_out), (found, out) = learnt(many), learnt(few)
+    assert {x.dtype for x in jax.tree.leaves((found, out))} == {jnp.dtype("float32")}
+    assert 0 < jnp.abs(out - wanted_out).max() < 0.05 * jnp.abs(wanted_out).max()
+    found, wanted = (jax.flatten_util.ravel_pytree(tree)[0] for tree in (found, wanted))
+    assert found @ wanted > 0.99 * jnp.linalg.norm(found) * jnp.linalg.norm(wanted)
 
 
 @pytest.mark.parametrize("shape", [(7,), (5, 3, 7)])

@@ -15,6 +15,7 @@ def load(name: str, task: dict) -> ExperimentConfig:
     """The shipped config with what the task fixes for every framework."""
     arguments = [
         f"agent.head={task.get('head', 'mse')}",
+        f"agent.network.precision={task.get('precision', 'float32')}",
         f"env.num_envs={task['num_envs']}",
         f"agent.update_period_steps={task['update_period_steps']}",
         f"agent.target_period_updates={task['target_period_steps'] // task['update_period_steps']}",

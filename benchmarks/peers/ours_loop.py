@@ -38,6 +38,10 @@ def report(config: ExperimentConfig, steps: int, *packages: str) -> None:
         if start is None and made >= warm:
             start, before = time.perf_counter(), made
     assert start is not None and before is not None
-    rate = (made - before) / (time.perf_counter() - start)
+    say((made - before) / (time.perf_counter() - start), *packages)
+
+
+def say(rate: float, *packages: str) -> None:
+    """Print agent steps per second, the peak of this process's memory, and versions."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps({"agent_steps_per_second": rate, "peak_gib": peak, "versions": versions(*packages)}))

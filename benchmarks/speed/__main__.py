@@ -6,8 +6,8 @@ Each framework runs in a virtual environment of its own, made here on first use.
 that a machine that slows down slows all; medians are compared. The table goes to
 `benchmarks/results/speed/` as JSON, too. Tables, and the bars that they are held to:
 
-`atari`: DQN's agent steps a second on Breakout (batch 32, an update every 4 steps, real frames). At least 3
-times Stable-Baselines3's and 6 times SBX's.
+`atari`: DQN's agent steps a second on Breakout (batch 32, an update every 4 steps, real frames), and beside
+them those of C51 and of the games alone. At least 3 times Stable-Baselines3's and 6 times SBX's.
 `minatar`: the same on MinAtar's Breakout, beside a loop in Python around compiled pieces of JAX, too. No
 bars.
 `classic`: the same on CartPole (one update of batch 128 per step). At least 12 times Stable-Baselines3's
@@ -25,9 +25,10 @@ with 50 at least 1.7 times in no more memory, with 100 in at most 8 GiB.
 `dp`: a sweep of distributional value iteration beside numpy in loops over states, actions and outcomes,
 which projects returns by np.add.at or by a product with a matrix; all must arrive at the same laws. At 1000
 states, 201 stocks and 201 returns at least 10 times numpy with np.add.at, in at most 8 GiB.
-`gpu`: on a GPU, Atari's DQN with 128 games, with squared error and with HL-Gauss, and of five seeds at
-once, each a process; the games alone and the updates alone. One seed, and five together, at least 14,000
-agent steps a second, which are 200 million frames in an hour. Where JAX finds no GPU it measures nothing.
+`gpu`: on a GPU, Atari's DQN with 128 games, with squared error, with HL-Gauss and in bfloat16, and of five
+seeds at once, each a process; the games alone and the updates alone. One seed, and five together, at least
+14,000 agent steps a second, which are 200 million frames in an hour. Where JAX finds no GPU it measures
+nothing.
 `roofline`: what three updates ask of the machine, DQN's on Atari and on MinAtar and one of ten unlike
 critics, beside what matrix products and memory give here. DQN's on Atari at least 60 % of the peak of
 products.

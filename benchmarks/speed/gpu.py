@@ -1,54 +1,38 @@
-"""Atari's DQN on a GPU: its speed, that of five seeds at once, and where the time goes."""
+"""Atari's DQN on a GPU: its speed, that of other variants and five seeds at once, and where the time goes."""
 
 import os
 import statistics
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import jax
-import numpy as np
 
-from agents import experiment
-from agents.experiment import ExperimentConfig
 from benchmarks.peers import ours_dqn
 from benchmarks.speed import updates
 from benchmarks.speed.frameworks import TASKS
 from benchmarks.speed.turns import by_turns, measure
-from valuelearn.types import FunctionalEnv
 
 AT_LEAST = 14_000.0  # Agent steps a second: 200 million frames in an hour.
-HEADS = ("mse", "hl_gauss")
+VARIANTS = {  # By their names in the table.
+    "mse": {},
+    "hl_gauss": {"head": "hl_gauss"},
+    "bfloat16": {"precision": "bfloat16"},
+}
 SEEDS = 5
 GIVEN = TASKS["atari"].given | {"num_envs": 128, "warmup_steps": 20_000, "capacity": 200_000}
 STEPS = 200_000  # That a run is timed over.
 UPDATES = 1_000  # In one compiled loop.
 
 
-def run(task: dict, head: str) -> float:
+def run(task: dict, problem: str = "dqn") -> float:
     """Agent steps a second, in a process of its own."""
-    return measure("ours", "dqn", "atari", task | {"head": head})["agent_steps_per_second"]
+    return measure("ours", problem, "atari", task)["agent_steps_per_second"]
 
 
 def at_once(task: dict, seeds: int) -> float:
     """Agent steps a second of all seeds together: processes side by side, as games run on the host."""
     with ThreadPoolExecutor(seeds) as pool:
-        return sum(pool.map(partial(run, task), ["mse"] * seeds))
-
-
-def environment(cfg: ExperimentConfig, steps: int) -> float:
-    """Agent steps a second of the games alone, under random actions."""
-    env = experiment.make(cfg).env
-    assert not isinstance(env, FunctionalEnv)
-    chance = np.random.default_rng(0)
-    actions = chance.integers(env.spec.num_actions, size=(-(-steps // env.spec.num_envs), env.spec.num_envs))
-    env.reset(0)
-    start = time.perf_counter()
-    for action in actions:
-        env.step(action)
-    rate = actions.size / (time.perf_counter() - start)
-    env.close()
-    return rate
+        return sum(pool.map(run, [task] * seeds))
 
 
 def compare(rounds: int) -> tuple[dict, bool]:
@@ -57,14 +41,14 @@ def compare(rounds: int) -> tuple[dict, bool]:
     if jax.default_backend() == "cpu":
         raise SystemExit("speed gpu: JAX finds no GPU or TPU on this machine, so nothing was measured")
     task = GIVEN | {"steps": STEPS}
-    configs = {head: ours_dqn.load("atari", GIVEN | {"head": head}) for head in HEADS}
-    end_to_end = {head: partial(run, task, head) for head in HEADS}
+    configs = {name: ours_dqn.load("atari", GIVEN | own) for name, own in VARIANTS.items()}
+    end_to_end = {name: partial(run, task | own) for name, own in VARIANTS.items()}
     runs = by_turns(
         {
             **end_to_end,
             f"{SEEDS} seeds": partial(at_once, task, SEEDS),
-            "environment": partial(environment, configs["mse"], STEPS),
-            **{f"update {head}": updates.timed(cfg, UPDATES) for head, cfg in configs.items()},
+            "games": partial(run, task, "games"),
+            **{f"update {name}": updates.timed(cfg, UPDATES) for name, cfg in configs.items()},
         },
         rounds,
     )
@@ -72,15 +56,16 @@ def compare(rounds: int) -> tuple[dict, bool]:
     period = GIVEN["update_period_steps"]
     micros = {  # Of one agent step. Games and updates overlap, so that the longer of the two is the least.
         "end to end": 1e6 / medians["mse"],
-        "environment alone": 1e6 / medians["environment"],
+        "games alone": 1e6 / medians["games"],
         "updates alone": 1e3 * medians["update mse"] / period,
     }
-    over = medians["update hl_gauss"] / medians["update mse"]
+    over = {name: medians[f"update {name}"] / medians["update mse"] for name in VARIANTS if name != "mse"}
     device = jax.devices()[0].device_kind
     figures = (
-        f"{medians['mse']:,.0f} agent steps/s with squared error and {medians['hl_gauss']:,.0f} with "
-        f"HL-Gauss on {device}, {medians[f'{SEEDS} seeds']:,.0f} of {SEEDS} seeds at once; HL-Gauss's update "
-        f"takes {over:.2f} times squared error's; microseconds of a step: "
+        f"{medians['mse']:,.0f} agent steps/s with squared error, {medians['hl_gauss']:,.0f} with HL-Gauss "
+        f"and {medians['bfloat16']:,.0f} in bfloat16 on {device}, {medians[f'{SEEDS} seeds']:,.0f} of "
+        f"{SEEDS} seeds at once; an update takes {over['hl_gauss']:.2f} times as long with HL-Gauss and "
+        f"{over['bfloat16']:.2f} times in bfloat16; microseconds of a step: "
         + ", ".join(f"{name} {value:.1f}" for name, value in micros.items())
     )
     table = {
@@ -90,6 +75,6 @@ def compare(rounds: int) -> tuple[dict, bool]:
         "runs": runs,
         "medians": medians,
         "microseconds_of_a_step": micros,
-        "hl_gauss_over_mse": over,
+        "over_mse": over,
     }
     return table, medians["mse"] >= AT_LEAST and medians[f"{SEEDS} seeds"] >= AT_LEAST

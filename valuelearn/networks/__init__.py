@@ -1,6 +1,6 @@
 """Networks as `Network(init, apply)`: the only place that knows flax."""
 
-from valuelearn.networks.action_value import action_value
+from valuelearn.networks.action_value import Precision, action_value
 from valuelearn.networks.gaussian import gaussian, kernel_shares
 from valuelearn.networks.layers import Conv, Dense, InitName, Padding
 from valuelearn.networks.stock import StockInput
@@ -13,6 +13,7 @@ __all__ = [
     "Dense",
     "InitName",
     "Padding",
+    "Precision",
     "StockInput",
     "TorsoName",
     "action_value",

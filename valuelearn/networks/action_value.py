@@ -1,7 +1,7 @@
 """Action-value networks."""
 
 from collections.abc import Sequence
-from typing import Any, cast, get_args
+from typing import Literal, cast, get_args
 
 import flax.linen as nn
 import jax
@@ -11,7 +11,9 @@ from valuelearn import heads, projections
 from valuelearn.networks.layers import Dense, InitName, Padding, Stream
 from valuelearn.networks.stock import StockInput, StockLayer
 from valuelearn.networks.torsos import Torso, TorsoName
-from valuelearn.types import Array, Network
+from valuelearn.types import Array, Network, Params
+
+Precision = Literal["float32", "bfloat16"]
 
 
 class _Stream(Stream):
@@ -79,6 +81,7 @@ def action_value(
     last_scale: float = 1.0,
     num_cosines: int = 64,
     acting_fractions: int = 32,
+    precision: Precision = "float32",
     stock: StockInput | None = None,
 ) -> Network:
     """A network with `head.size` outputs for each action; with `stock` it reads `Stocked` observations.
@@ -87,10 +90,15 @@ def action_value(
     `head.num_fractions` random ones where `apply` is given a key, `acting_fractions` midpoints
     where it is not.
 
+    `precision` is that of its layers. Parameters, their gradients and the outputs are float32 either way, so
+    that optimisers add up small steps and losses tell returns apart; bfloat16 has float32's range, so that
+    no loss need be scaled.
+
     Raises:
-        ValueError: for an unknown torso or initialisation.
+        ValueError: for an unknown torso, initialisation or precision.
     """
-    for value, names in ((torso, get_args(TorsoName)), (init, get_args(InitName))):
+    choices = (torso, get_args(TorsoName)), (init, get_args(InitName)), (precision, get_args(Precision))
+    for value, names in choices:
         if value not in names:
             raise ValueError(f"{value!r} is not one of {', '.join(names)}")
     num_fractions = head.num_fractions if isinstance(head, heads.ImplicitQuantile) else 0
@@ -116,12 +124,13 @@ def action_value(
             return jnp.tile(projections.quantile_midpoints(acting_fractions), (batch, 1))
         return jax.random.uniform(key, (batch, num_fractions))
 
-    def init_params(key: jax.Array, obs: Array) -> Any:
+    def init_params(key: jax.Array, obs: Array) -> Params:
         return module.init(key, obs, fractions(obs, None))
 
-    def apply(params: Any, obs: Array, key: jax.Array | None = None) -> jax.Array:
+    def apply(params: Params, obs: Array, key: jax.Array | None = None) -> jax.Array:
         taus = fractions(obs, key)
-        out = cast(jax.Array, module.apply(params, obs, taus))
+        params = jax.tree.map(lambda x: x.astype(precision), params)
+        out = cast(jax.Array, module.apply(params, obs, taus)).astype(jnp.float32)
         if taus is None:
             return out
         quantiles = jnp.swapaxes(out, -1, -2)  # [B, A, K]

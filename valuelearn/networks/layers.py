@@ -1,4 +1,4 @@
-"""Affine and convolutional layers that are fast where they run.
+"""Affine and convolutional layers that are fast where they run, and compute in the type of their parameters.
 
 Convolutions are written as a matrix product where the backend is a CPU, on which XLA runs
 `lax.conv` inside `lax.scan` up to ten times slower. Parameters, initial values and results are the
@@ -77,7 +77,7 @@ class Dense(nn.Module):
         bias = self.param(
             "bias", lambda *args: self.scale * _bias_init(self.scheme, shape[0])(*args), (self.features,)
         )
-        return _matmul(x, kernel) + bias
+        return _matmul(x.astype(kernel.dtype), kernel) + bias
 
 
 def _padding(size: int, kernel: int, stride: int, mode: Padding) -> tuple[int, int]:

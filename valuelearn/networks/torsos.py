@@ -31,8 +31,6 @@ class Torso(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, ...] -> [B, F]."""
-        if x.dtype != jnp.uint8:
-            x = x.astype(jnp.float32)
         match self.torso:
             case "nature":
                 for features, kernel, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
