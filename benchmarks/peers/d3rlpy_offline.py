@@ -26,7 +26,6 @@ def configured(name: str, task: dict) -> d3rlpy.base.LearnableConfig:
         for norm in (False, True)
     )
     networks = {"actor_encoder_factory": plain, "critic_encoder_factory": plain}
-    normed_networks = {"actor_encoder_factory": normed, "critic_encoder_factory": normed}
     # With the weight of CQL's term fixed, as ours is.
     conservative = {**networks, "alpha_learning_rate": 0.0, "n_action_samples": 10}
     scaled = {"observation_scaler": d3rlpy.preprocessing.StandardObservationScaler()}
@@ -37,7 +36,7 @@ def configured(name: str, task: dict) -> d3rlpy.base.LearnableConfig:
         "iql": lambda: IQLConfig(**networks, value_encoder_factory=plain, **scaled, **size),
         "cql": lambda: CQLConfig(**conservative, **size),
         "cal_ql": lambda: CalQLConfig(**conservative, **size),
-        "rebrac": lambda: ReBRACConfig(**normed_networks, **size),
+        "rebrac": lambda: ReBRACConfig(**networks | {"critic_encoder_factory": normed}, **size),
         "sac_n": lambda: SACConfig(**networks, n_critics=10, **size),
     }[name]()
 

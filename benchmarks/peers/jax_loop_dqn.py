@@ -98,7 +98,7 @@ def main() -> None:
         return optax.apply_updates(params, change), moments
 
     warm, steps = task["warmup_steps"] + task["steps"] // 10, task["steps"]
-    updates_per_step = copies // task["update_period_steps"]
+    together = copies * task["collect_steps"]  # Agent steps between two rounds of updates.
     timed_from = warm - warm % copies  # A step of all copies.
     for step_number in range(0, timed_from + steps, copies):
         if step_number == timed_from:
@@ -110,8 +110,8 @@ def main() -> None:
         # Where an episode ends what follows counts for nothing.
         replay.add(obs, action, reward, np.where(ended, 0.0, 0.99), next_obs)
         obs = next_obs
-        if step_number >= task["warmup_steps"]:
-            for _ in range(updates_per_step):
+        if step_number >= task["warmup_steps"] and step_number % together == 0:
+            for _ in range(together // task["update_period_steps"]):
                 params, moments = update(params, target, moments, *replay.sample(task["batch_size"]))
         if step_number % task["target_period_steps"] < copies:
             target = params

@@ -17,6 +17,8 @@ def load(name: str, task: dict) -> ExperimentConfig:
         f"agent.head={task.get('head', 'mse')}",
         f"agent.network.precision={task.get('precision', 'float32')}",
         f"env.num_envs={task['num_envs']}",
+        f"train.collect_steps={task['collect_steps']}",
+        f"train.cpu_threads={task.get('cpu_threads', 'null')}",
         f"agent.update_period_steps={task['update_period_steps']}",
         f"agent.target_period_updates={task['target_period_steps'] // task['update_period_steps']}",
         f"agent.optimizer.learning_rate={task['learning_rate']}",

@@ -1,6 +1,7 @@
 """Stable-Baselines3's DQN, and SBX's, which has the same interface."""
 
 import json
+import os
 import sys
 
 import ale_py
@@ -53,13 +54,15 @@ def classic(task: dict) -> tuple[str, VecEnv, dict]:
 
 def main(framework: str) -> None:
     """Time its DQN on the task."""
+    task = json.loads(sys.argv[2])
+    if "cpu_threads" in task:
+        torch.set_num_threads(task["cpu_threads"])
+        os.environ["NPROC"] = str(task["cpu_threads"])  # By which XLA takes its threads.
     if framework == "sbx-rl":
         from sbx import DQN
     else:
         from stable_baselines3 import DQN
-    task = json.loads(sys.argv[2])
     policy, env, network = {"atari": atari, "minatar": minatar, "classic": classic}[sys.argv[1]](task)
-    updates_per_vector_step = task["num_envs"] // task["update_period_steps"]
     model = DQN(
         policy,
         env,
@@ -68,8 +71,8 @@ def main(framework: str) -> None:
         learning_starts=task["warmup_steps"],
         batch_size=task["batch_size"],
         gamma=0.99,
-        train_freq=1 if updates_per_vector_step else task["update_period_steps"],
-        gradient_steps=max(updates_per_vector_step, 1),
+        train_freq=task["collect_steps"],
+        gradient_steps=task["num_envs"] * task["collect_steps"] // task["update_period_steps"],
         target_update_interval=task["target_period_steps"],
         policy_kwargs=network,
         seed=0,

@@ -57,6 +57,7 @@ from benchmarks.speed import (
     value_heads,
 )
 from benchmarks.speed.turns import ROOT
+from valuelearn import logs
 
 TABLES: dict[str, Callable[[int], tuple[dict, bool]]] = {
     "atari": partial(frameworks.compare, "atari"),
@@ -85,6 +86,7 @@ def main() -> None:
     options = parser.parse_args()
     table, good = TABLES[options.table](options.rounds)
     machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
+    machine["revision"] = logs.versions()["git"]
     file = ROOT / "benchmarks" / "results" / "speed" / f"{options.table}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"machine": machine, **table}, indent=1) + "\n")

@@ -7,11 +7,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from benchmarks.peers.ours_dqn import CONFIGS
+from benchmarks.speed.turns import by_turns
 
 AT_MOST = 10.0  # Seconds of a second start.
+_WHICH = ("cold", "warm")
 _SOON = ["agent.replay.warmup_steps=256", "agent.replay.capacity=20_000"]
 _WIDE = ["agent.replay.warmup_steps=600", "agent.replay.capacity=20_000"]  # Of 200 copies.
 # A config of each family, with a warm-up of a few steps and rows of metrics that come soon.
@@ -57,20 +60,25 @@ def _first_updates(name: str, cache: Path, folder: Path) -> float:
             process.wait()
 
 
+def _twice(name: str) -> tuple[float, float]:
+    """Seconds of a first start and of the next."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [Path(folder) / which / "run" for which in _WHICH]
+        for run in runs:
+            run.parent.mkdir()
+        cold, warm = (_first_updates(name, Path(folder) / "cache", run) for run in runs)
+    print(f"{name}: {cold:.1f} s, then {warm:.1f} s", file=sys.stderr)
+    return cold, warm
+
+
 def compare(rounds: int) -> tuple[dict, bool]:
     """Seconds of each family's first start and of the next, and whether the bar is met."""
-    runs: dict[str, dict[str, list[float]]] = {name: {"cold": [], "warm": []} for name in FAMILIES}
-    for _ in range(rounds):
-        for name, found in runs.items():
-            with tempfile.TemporaryDirectory() as folder:
-                cache = Path(folder) / "cache"
-                for which, seconds in found.items():
-                    run = Path(folder) / which / "run"
-                    run.parent.mkdir()
-                    seconds.append(_first_updates(name, cache, run))
-            print(f"{name}: {found['cold'][-1]:.1f} s, then {found['warm'][-1]:.1f} s", file=sys.stderr)
+    runs = by_turns({name: partial(_twice, name) for name in FAMILIES}, rounds)
     medians = {
-        name: {which: statistics.median(seconds) for which, seconds in found.items()}
+        name: {
+            which: statistics.median(times)
+            for which, times in zip(_WHICH, zip(*found, strict=True), strict=True)
+        }
         for name, found in runs.items()
     }
     figures = ", ".join(f"{name} {of['cold']:.1f} then {of['warm']:.1f} s" for name, of in medians.items())

@@ -1,11 +1,12 @@
 """A sweep of distributional value iteration beside numpy in loops."""
 
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from benchmarks.speed.turns import measure
+from benchmarks.speed.turns import by_turns, measure
 
 TASK: dict[str, Any] = {
     # States, stocks and returns; the last is judged.
@@ -25,11 +26,13 @@ SAME = 1e-6
 
 def compare(rounds: int) -> tuple[dict, bool]:
     """Milliseconds of a sweep of laws beside numpy, by turns, and whether the bars are met."""
-    runs: dict[str, list[dict]] = {"ours": [], "scatter": [], "matrix": []}
-    for _ in range(rounds):
-        for name, found in runs.items():
-            found.append(measure("ours" if name == "ours" else "numpy", "dp", name, TASK))
-            print(f"{name}: {np.array(found[-1]['ms_per_sweep'], int)} ms per sweep", file=sys.stderr)
+
+    def run(name: str) -> dict:
+        found = measure("ours" if name == "ours" else "numpy", "dp", name, TASK)
+        print(f"{name}: {np.array(found['ms_per_sweep'], int)} ms per sweep", file=sys.stderr)
+        return found
+
+    runs = by_turns({name: partial(run, name) for name in ("ours", "scatter", "matrix")}, rounds)
     times = {name: np.array([run["ms_per_sweep"] for run in found]) for name, found in runs.items()}
     medians = {name: np.median(found, axis=0) for name, found in times.items()}
     ratios = {name: medians[name] / medians["ours"] for name in ("scatter", "matrix")}

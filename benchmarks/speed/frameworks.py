@@ -10,7 +10,7 @@ from benchmarks.speed.turns import by_turns, measure, medians_of, python_of
 class Task(NamedTuple):
     """What every framework is given alike."""
 
-    given: dict[str, Any]
+    given: dict[str, Any]  # `collect_steps` of all copies go before the updates that they call for.
     steps: dict[str, int]  # Agent steps that each of them is timed over; a tenth as many go before.
     at_least: dict[str, float]  # Times the other's agent steps per second.
 
@@ -26,6 +26,7 @@ TASKS = {
             "game": "BreakoutNoFrameskip-v4",
             "num_envs": 8,
             "update_period_steps": 4,
+            "collect_steps": 8,
             "batch_size": 32,
             "learning_rate": 6.25e-5,
             "capacity": 50_000,
@@ -39,6 +40,7 @@ TASKS = {
         given={
             "num_envs": 8,
             "update_period_steps": 4,
+            "collect_steps": 4,
             "batch_size": 32,
             "learning_rate": 2.5e-4,
             "capacity": 50_000,
@@ -52,12 +54,14 @@ TASKS = {
         given={
             "num_envs": 1,
             "update_period_steps": 1,
+            "collect_steps": 1,
             "batch_size": 128,
             "learning_rate": 1e-3,
             "hidden": [64, 64],
             "capacity": 50_000,
             "warmup_steps": 1_000,
             "target_period_steps": 500,
+            "cpu_threads": 1,
         },
         steps={"ours": 100_000, "sb3": 5_000, "sbx": 3_000},
         at_least={"sb3": 12.0, "sbx": 20.0},

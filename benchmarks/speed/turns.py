@@ -58,11 +58,13 @@ def measure(peer: str, problem: str, name: str, task: dict) -> dict:
 
 
 def by_turns(timers: dict[Key, Callable[[], Any]], rounds: int) -> dict[Key, list[Any]]:
-    """What each timer answers, round after round."""
+    """What each timer answers; every other round is backwards, so that none always follows the same."""
     runs: dict[Key, list[Any]] = {name: [] for name in timers}
+    order = list(timers)
     for _ in range(rounds):
-        for name, timed in timers.items():
-            runs[name].append(timed())
+        for name in order:
+            runs[name].append(timers[name]())
+        order.reverse()
     return runs
 
 
