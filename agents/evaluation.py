@@ -14,14 +14,13 @@ from agents.experiment import Experiment, ExperimentConfig
 from agents.parts import Algorithm
 from agents.stock_dqn import StockDQNConfig
 from envs import datasets
-from valuelearn import checkpoint, config, evaluate, logs
+from valuelearn import checkpoint, config, evaluate, logs, random_keys
 from valuelearn.loop import Chunk
 from valuelearn.types import Agent, EnvSpec, FunctionalEnv, HostEnv, LearnerState
 
 _HOST_COPIES = 8  # Environments that share the episodes of an evaluation on the host.
 _FIRST = 64  # First observations over which a network's account of a first stock is averaged.
 _CHOOSING = 2**21  # Between the seeds of episodes that choose a stock and of those that are counted.
-_EVALUATING = 2**20  # Between the seeds of training and of evaluation on the host.
 _LATE = 10  # Policies at the end of a run whose returns are averaged.
 ALONG = ("return_deviation", "held_value", "obtained")  # What `along` adds to the metrics of all runs.
 
@@ -72,12 +71,17 @@ def _played(
     policy, gamma = evaluate.Policy(cfg.evaluation.epsilon, cfg.evaluation.stochastic), cfg.agent.gamma
     if isinstance(env, FunctionalEnv):
         return evaluate.functional_returns(agent, env, learner, policy, _evaluating(seed), gamma)
-    return evaluate.host_returns(agent, env, learner, policy, seed + _EVALUATING, episodes, gamma)
+    return evaluate.host_returns(agent, env, learner, policy, host_seed(seed), episodes, gamma)
 
 
 def _evaluating(seed: int) -> jax.Array:
     """The key of a seed's episodes inside the compiled loop, which are not those of training."""
     return jax.random.fold_in(jax.random.key(seed), 1)
+
+
+def host_seed(seed: int) -> int:
+    """What a seed's episodes on the host begin with; training has its seed and the steps so far."""
+    return random_keys.host_seed(seed, 0, 1)
 
 
 def along(cfg: ExperimentConfig, built: Experiment, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -104,7 +108,7 @@ def along(cfg: ExperimentConfig, built: Experiment, chunks: Iterator[Chunk]) -> 
         if isinstance(env, FunctionalEnv):
             first = evaluate.first_obs(env, _evaluating(seed))
         else:
-            first = env.reset(seed + _EVALUATING)
+            first = env.reset(host_seed(seed))
         held = np.nan if value is None else float(np.mean(value(learner, first)))
         obtained = returns.undiscounted
         return {

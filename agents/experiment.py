@@ -57,13 +57,13 @@ class EnvConfig(Section):
     reward_noise: tuple[float, float] | None = None
     """Uniform noise between these two on every reward that is learnt from, in environments inside the
     compiled loop; returns are reported without it."""
-    noop_max: Annotated[int, Field(ge=0)] = 0
+    noop_max: Annotated[int, Field(ge=0, le=10_000)] = 0
     """Most idle actions at the start of an Atari game."""
     life_loss_terminates: bool = False
     """Whether losing a life in an Atari game ends the return being learnt (the game goes on)."""
     clip_rewards: bool = True
     """Whether Atari rewards are clipped to [-1, 1] for learning; returns are reported unclipped."""
-    max_episode_frames: Annotated[int, Field(gt=0)] = 108_000
+    max_episode_frames: Annotated[int, Field(gt=0, lt=2**31)] = 108_000
     """Emulator frames after which an Atari game is truncated; 108,000 are 27,000 agent steps."""
 
     # A field's validator: it is not run on the default, for which no extra need be installed.

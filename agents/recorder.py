@@ -62,6 +62,10 @@ def _check(cfg: ExperimentConfig, qualities: list[str]) -> None:
     if envs.is_functional(cfg.env.id):
         reason = "it runs inside the compiled loop, where nothing is recorded; use its like of gym/"
         raise Misfit("env.id", cfg.env.id, reason)
+    for name in ("clip_rewards", "life_loss_terminates"):
+        if cfg.env.id.startswith("atari/") and getattr(cfg.env, name):
+            reason = "what is recorded is not the game's own with it; false is wanted"
+            raise Misfit(f"env.{name}", True, reason, "env.id")
     if isinstance(cfg.agent, StockDQNConfig):
         reason = "a dataset has no place for the stock beside its observations"
         raise Misfit("agent.name", cfg.agent.name, reason)

@@ -143,10 +143,14 @@ def _playable(space: gymnasium.Space) -> gymnasium.spaces.Discrete | gymnasium.s
     """
     if isinstance(space, gymnasium.spaces.Discrete):
         return space
-    if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1 and space.is_bounded():
+    if isinstance(space, gymnasium.spaces.Box) and _is_continuous(space):
         return space
-    wanted = "a Discrete space, or a Box with one axis and finite bounds, is wanted"
+    wanted = "a Discrete space, or a Box of real numbers with one axis and finite bounds, is wanted"
     raise UnknownEnvironmentError(f"its actions are {space}; {wanted}")
+
+
+def _is_continuous(space: gymnasium.spaces.Box) -> bool:
+    return len(space.shape) == 1 and space.is_bounded() and np.issubdtype(space.dtype, np.floating)
 
 
 def check(name: str) -> None:

@@ -16,7 +16,7 @@ def toy_text(env_id: str, options: Mapping[str, Any]) -> dict:
     """
     try:
         env = gymnasium.make(env_id, **options).unwrapped
-    except (gymnasium.error.Error, TypeError, KeyError) as error:
+    except Exception as error:  # Whatever an environment of others, or a module that is none, raises.
         raise UnknownEnvironmentError(f"gymnasium does not make {env_id}: {error}") from None
     table = getattr(env, "P", None)
     if not isinstance(table, dict):

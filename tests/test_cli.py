@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from agents import evaluation
 from agents.experiment import ExperimentConfig
 from tests.commands import call
-from valuelearn import config
+from valuelearn import cli, config
 from valuelearn.logs import METRICS, read_metrics
 
 CONFIGS = Path(__file__).parent.parent / "agents" / "configs"
@@ -122,6 +123,23 @@ def test_what_a_run_leaves(minatar):
     for index, (seed, step) in enumerate(((5, 256), (6, 256), (5, 512), (6, 512))):
         np.testing.assert_allclose(found[f"seed_{seed}/loss", step], metrics["loss"][index], rtol=1e-6)
     assert imageio.imread(minatar / "curve.png").ndim == 3
+
+
+def test_neighbouring_seeds_are_evaluated_in_other_episodes():
+    starts = [evaluation.host_seed(seed) for seed in range(100)]
+    assert np.diff(sorted(starts)).min() > 8
+
+
+@pytest.mark.parametrize("error", [MemoryError(), MemoryError("Unable to allocate 9 TiB\nfor an array")])
+def test_out_of_memory_is_a_sentence(error, monkeypatch, capsys):
+    def train():
+        raise error
+
+    monkeypatch.setattr(cli, "app", train)
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = capsys.readouterr().err
+    assert said.startswith("valuelearn: out of memory (") and said.count("\n") == 1
 
 
 def test_evaluating_twice_gives_the_same(minatar, capsys):

@@ -271,6 +271,11 @@ class ColumnOfRewards(Vector):
         return obs, reward[:, None], *rest
 
 
+class Raises(Vector):
+    def changed(self, *answer):
+        raise ValueError("mine is broken")
+
+
 VECTOR = {
     NoFinals: (vector.FINAL, 'info has no "final_obs"'),
     FinalsOfResets: (vector.FINAL, "in mode SAME_STEP all .* look like the first"),
@@ -289,6 +294,12 @@ def test_a_good_vector_environment_in_every_mode(good):
 @pytest.mark.parametrize("fault", VECTOR, ids=lambda fault: fault.__name__)
 def test_a_fault_of_a_vector_environment(fault):
     only(contract.of_vector(fault, 0, 100), *VECTOR[fault])
+
+
+def test_a_vector_environment_that_raises():
+    found = contract.of_vector(Raises, 0, 100)
+    assert faults(found) == {vector.ANSWERS: "step 0 raises ValueError: mine is broken"}
+    assert not any(finding.holds for finding in found)
 
 
 @pytest.mark.parametrize("fault", [SaysNextStep, SaysDisabled])
@@ -368,6 +379,14 @@ def test_a_vector_environment_of_its_own_is_looked_at(call):
     said = call("check-env", "planted/Finals-v0", code=1)
     assert "its own vector environment, of autoreset mode SAME_STEP" in said
     assert said.endswith("gym/planted/Finals-v0: 1 thing was found against it\n"), said
+
+
+def test_a_vector_environment_that_cannot_be_made(call, capsys):
+    def fails(num_envs):
+        raise RuntimeError("no licence")
+
+    gymnasium.register("planted/Fails-v0", vector_entry_point=fails)
+    assert "gymnasium cannot make it: no licence" in call("check-env", "planted/Fails-v0", code=2)
 
 
 def test_an_unknown_environment_is_refused(call):

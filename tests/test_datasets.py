@@ -212,6 +212,13 @@ def test_what_is_not_known_is_never_written_as_known(first_version, tmp_path):
     np.testing.assert_array_equal(datasets.next_obs_known(again), datasets.next_obs_known(loaded))
 
 
+def test_what_no_termination_hides_is_known(tmp_path):
+    datasets.save(made([(4, False)]), tmp_path / "a.hdf5", "d4rl")
+    loaded = datasets.load(without(tmp_path / "a.hdf5", "next_observations"))
+    datasets.save(loaded, tmp_path / "b.hdf5", "d4rl")
+    assert_same(datasets.load(tmp_path / "b.hdf5"), loaded)
+
+
 def test_minari_is_not_given_what_is_not_known(first_version, tmp_path):
     with pytest.raises(DatasetError, match="not known, which Minari's layout cannot say"):
         datasets.save(datasets.load(first_version[0], max_episode_steps=100), tmp_path / "b-v0", "minari")
@@ -227,6 +234,23 @@ def test_a_time_limit_never_terminates(tmp_path):
     np.testing.assert_array_equal(loaded.discount, 1)
     np.testing.assert_array_equal(np.flatnonzero(loaded.truncated), [3, 7])
     assert any("1 rows are terminal and at a time limit" in told for told in loaded.notes["remarks"])
+
+
+@pytest.mark.parametrize("form", ["valuelearn", "d4rl", "minari"])
+def test_a_last_step_that_terminates_at_the_time_limit_terminates(form, tmp_path):
+    """As gymnasium's time limit tells it: both flags."""
+    dataset = made([(4, True), (4, False)])
+    dataset.truncated[3] = True
+    datasets.save(dataset, tmp_path / "one-v0", form)
+    loaded = datasets.load(tmp_path / "one-v0")
+    np.testing.assert_array_equal(loaded.discount, dataset.discount)
+    np.testing.assert_array_equal(np.flatnonzero(loaded.truncated), [7])
+    if form == "minari":
+        with h5py.File(tmp_path / "one-v0" / "data" / "main_data.hdf5", "a") as root:
+            root["episode_0/truncations"][3] = True
+        loaded = datasets.load(tmp_path / "one-v0")
+        np.testing.assert_array_equal(loaded.discount, dataset.discount)
+        assert any("at once; read as terminations" in told for told in loaded.notes["remarks"])
 
 
 def test_other_types_and_ranks_are_mended_and_told(tmp_path):
@@ -319,13 +343,16 @@ def test_d4rls_layout_cannot_hold_an_unfinished_episode_before_another(tmp_path)
         datasets.save(dataset, tmp_path / "a.hdf5", "d4rl")
 
 
-def test_nothing_half_written_is_left(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("Can't decrement id ref count")]
+)
+def test_nothing_half_written_is_left(tmp_path, monkeypatch, error):
     dataset = made([(4, True)])
     real = h5py.Group.create_dataset
 
     def fails(group, name, *args, **kwargs):
         if name == "rewards":
-            raise OSError(28, "No space left on device")
+            raise error
         return real(group, name, *args, **kwargs)
 
     monkeypatch.setattr(h5py.Group, "create_dataset", fails)

@@ -19,6 +19,7 @@ DATA = np.random.default_rng(0).integers(0, 256, 3_000_000, np.uint8).tobytes()
 HASH = hashlib.sha256(DATA).hexdigest()
 
 # /whole answers any range; /plain knows no ranges; /dies ends each answer after a million bytes;
+# /vague does not say of how many bytes it sends a part;
 # /never ends after 1000 bytes and knows no ranges; /page is a web page; /asked tells what was asked.
 SERVER = """
 import json, re, sys
@@ -44,8 +45,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/plain" or not start:
             return self.answer(200, DATA, most=10**6 if self.path == "/dies" else None)
         if start >= len(DATA):
-            return self.send_error(416)
-        told = f"bytes {start}-{len(DATA) - 1}/{len(DATA)}"
+            return self.answer(416, b"", told=f"bytes */{len(DATA)}")
+        told = f"bytes {start}-{len(DATA) - 1}/{'*' if self.path == '/vague' else len(DATA)}"
         self.answer(206, DATA[start:], most=10**6 if self.path == "/dies" else None, told=told)
 
     def answer(self, code, data, kind="application/octet-stream", most=None, told=None):
@@ -117,6 +118,22 @@ def test_a_server_without_ranges_begins_anew(server, tmp_path):
     draft = tmp_path / f".a.hdf5.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part"
     draft.write_bytes(b"half of it")
     assert fetch(source(server, "plain"), tmp_path, echo=quiet).read_bytes() == DATA
+
+
+def test_a_part_of_nobody_knows_what_is_not_taken_for_the_file(server, tmp_path):
+    url = f"{server}/vague"
+    draft = tmp_path / f".a.hdf5.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part"
+    draft.write_bytes(DATA[:1000])
+    assert fetch(source(server, "vague", sha256=None), tmp_path, echo=quiet).read_bytes() == DATA
+    assert asked(server) == [("/vague", "bytes=1000-"), ("/vague", None)]
+
+
+def test_a_draft_that_is_whole_is_not_fetched_again(server, tmp_path):
+    url = f"{server}/whole"
+    draft = tmp_path / f".a.hdf5.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part"
+    draft.write_bytes(DATA)
+    assert fetch(source(server, "whole"), tmp_path, echo=quiet).read_bytes() == DATA
+    assert asked(server) == [("/whole", f"bytes={len(DATA)}-")]
 
 
 def test_a_draft_longer_than_the_file_is_thrown_away(server, tmp_path):

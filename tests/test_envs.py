@@ -277,9 +277,12 @@ def test_actions_reach_the_bounds(low):
         np.testing.assert_array_equal(found[0], wanted)
 
 
-def test_unbounded_actions_are_refused():
+@pytest.mark.parametrize(
+    "space", [gymnasium.spaces.Box(-np.inf, 1.0, (2,)), gymnasium.spaces.Box(0, 255, (2,), np.uint8)]
+)
+def test_actions_without_bounds_and_whole_numbers_are_refused(space):
     env = Counter(0)
-    env.action_space = gymnasium.spaces.Box(-np.inf, 1.0, (2,))
+    env.action_space = space
     with pytest.raises(envs.UnknownEnvironmentError, match="finite bounds, is wanted"):
         GymEnv(SyncVectorEnv([lambda: env]))
 

@@ -299,6 +299,14 @@ ARGUMENTS = {
     "evaluate_no_run": (["evaluate", CONFIGS], "configs: this is not a run folder: it has no config.yaml"),
     "plot_no_run": (["plot", CONFIGS], "configs: this is not a run folder: it has no config.yaml"),
     "unfitted": (["evaluate", CONFIGS, "--head", "qr"], "--head: they are of --fitted DATASET, which is not"),
+    "episodes": (
+        ["evaluate", CONFIGS, "episodes=1000"],
+        "argument 'episodes=1000': how many are played is said by --episodes",
+    ),
+    "endless": (
+        ["train", ATARI, "env.max_episode_frames=3_000_000_000"],
+        "env.max_episode_frames is 3000000000; less than 2147483648",
+    ),
     "fitted_video": (
         ["evaluate", CONFIGS, "--fitted", "x.hdf5", "--video", "x.gif"],
         "--video: --fitted asks a dataset, and draws nothing",

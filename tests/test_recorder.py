@@ -330,6 +330,10 @@ MISTAKES = {
         (CLIFF, "env.id=gym/CartPole-v1", "checkpoint.policies_every_frames=5"),
         "no place for the stock",
     ),
+    "clipped": (
+        (CLIFF.parent.parent / "atari" / "dqn_mse.yaml", "checkpoint.policies_every_frames=100"),
+        "env.clip_rewards is true; what is recorded is not the game's own with it; false is wanted",
+    ),
     "no file": (("nowhere.yaml",), "nowhere.yaml: there is no such file"),
 }
 

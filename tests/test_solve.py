@@ -93,6 +93,7 @@ def test_vector_rewards(tmp_path, capsys):
         (["objective=exponential", "objective.rate=1"], "perspective: true"),
         (["objective=threshold", "horizon=null", "gamma=0.9"], "discontinuous"),
         (["gymnasium=Taxi-v99", "table=null"], "gymnasium does not make Taxi-v99"),
+        (["gymnasium=nowhere:X-v0", "table=null"], "No module named 'nowhere'"),
         (["gymnasium=CartPole-v1", "table=null"], "CartPole-v1 has no table of transitions"),
         (["gymnasium=FrozenLake-v1"], "one of table, gymnasium and gridworld is wanted"),
         (["table=[[[[0.9, 0, 1.0]]]]"], "state 0, action 0: probabilities sum to 0.9, 1 is wanted"),

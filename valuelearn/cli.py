@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+_LARGEST_SEED = 2**31 - 1
+
 app = typer.Typer(
     help="Deep reinforcement learning in JAX in which the value head is the thing you swap.",
     no_args_is_help=True,
@@ -112,7 +114,9 @@ def evaluate(
         ),
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Whole episodes to play with each seed.")] = 100,
-    video: Annotated[Path | None, typer.Option(help="A .gif of one episode (atari/ and gym/).")] = None,
+    video: Annotated[
+        Path | None, typer.Option(help="A .gif of one episode (atari/, mujoco/ and gym/).")
+    ] = None,
     fitted: Annotated[
         str | None,
         typer.Option(
@@ -125,6 +129,7 @@ def evaluate(
     """Play greedy episodes with a trained agent."""
     from agents import evaluation
     from valuelearn.config import placing
+    from valuelearn.errors import UserError
 
     if fitted is None:
         _refuse_given(context, ("updates", "head"), "they are of --fitted DATASET, which is not given")
@@ -132,6 +137,9 @@ def evaluate(
         _refuse_given(context, ("video",), "--fitted asks a dataset, and draws nothing")
         _evaluate_fitted(run, overrides or [], episodes, fitted, updates, head)
         return
+    for text in overrides or []:
+        if text.startswith("episodes="):
+            raise UserError(f"argument {text!r}: how many are played is said by --episodes")
     arguments = [f"evaluation.{text}" for text in _objective_names(overrides)]
     with placing(run / "config.yaml", arguments):
         evaluation.evaluate_run(run, episodes, video, typer.echo, arguments)
@@ -189,7 +197,9 @@ def reproduce(
     out: Annotated[
         Path | None, typer.Option(help="Robots: folder of the table and the picture; --run if not given.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Fixes every random number of the run.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=_LARGEST_SEED, help="Fixes every random number of the run.")
+    ] = 0,
     run: Annotated[Path | None, typer.Option(help="Folder of the run or runs, taken up if there.")] = None,
 ) -> None:
     """Train a published agent and compare the curves; exit code 1 where ours does not hold."""
@@ -336,7 +346,9 @@ def check_env(
         str, typer.Argument(metavar="ID", help="Such as minatar/breakout, CartPole-v1 or my_package:Mine-v0.")
     ],
     steps: Annotated[int, typer.Option(min=8, help="Steps that each part is played.")] = 6000,
-    seed: Annotated[int, typer.Option(min=0, help="Of random actions, and of all else.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=_LARGEST_SEED, help="Of random actions, and of all else.")
+    ] = 0,
 ) -> None:
     """Play an environment and say which guarantees it gives; exit code 1 where one does not hold."""
     from envs import contract
@@ -393,7 +405,7 @@ def dataset_make(
         typer.Option(help="random, medium, medium-replay, medium-expert or expert; may be repeated."),
     ] = ["medium"],  # noqa: B006  # As typer takes it.
     rows: Annotated[int, typer.Option(min=1, help="Transitions of each policy.")] = 100_000,
-    seed: Annotated[int, typer.Option(min=0, help="Fixes what is recorded.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=_LARGEST_SEED, help="Fixes what is recorded.")] = 0,
 ) -> None:
     """Record datasets of an agent's own, by D4RL's protocol; killed half-way, the same command goes on."""
     from agents import recorder
@@ -430,7 +442,8 @@ def _lacking(error: Exception) -> str | None:
     of_device = type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error)
     if isinstance(error, MemoryError) or of_device:
         less = "smaller batches, networks and replays, or fewer copies and seeds, take less"
-        return f"out of memory ({str(error).splitlines()[0]}); {less}"
+        told = str(error).partition("\n")[0] or type(error).__name__
+        return f"out of memory ({told}); {less}"
     if isinstance(error, OSError) and error.strerror is not None:
         return f"{error.filename or 'the disk'}: {error.strerror}"
     return None

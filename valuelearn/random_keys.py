@@ -3,6 +3,13 @@
 from typing import Any
 
 import jax
+import numpy as np
+
+
+def host_seed(*entropy: int) -> int:
+    """A seed for environments on the host, of which copies count up; others from other numbers."""
+    # 30 bits: emulators hold a seed in 32 bits with a sign.
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0]) & (2**30 - 1)
 
 
 def is_key(x: Any) -> bool:

@@ -28,6 +28,10 @@ class Finding(NamedTuple):
         return self.against is None and self.unseen is None
 
 
+class BrokenError(Exception):
+    """What is looked at cannot be played any further."""
+
+
 class Findings:
     """Guarantees, and the first thing that was found against each."""
 
@@ -44,6 +48,18 @@ class Findings:
         """Nothing can be said of a guarantee, unless something was found against it."""
         if self._found[guarantee].against is None:
             self._found[guarantee] = Finding(guarantee, unseen=reason)
+
+    def broken(self, guarantee: Guarantee, where: str, error: Exception) -> BrokenError:
+        """Something that an environment raised, of whatever type; gives what ends the looking."""
+        said = " ".join(str(error).split())[:200]
+        self.against(guarantee, f"{where} raises {type(error).__name__}: {said}")
+        return BrokenError()
+
+    def all_but_unplayed(self) -> list[Finding]:
+        """Of every guarantee what was found before it could not be played any further."""
+        for guarantee in self._found:
+            self.unseen(guarantee, "it could not be played to the end")
+        return self.all()
 
     def all(self) -> list[Finding]:
         """Of every guarantee what was found."""

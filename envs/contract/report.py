@@ -1,5 +1,6 @@
 """What `valuelearn check-env` says of an environment."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -63,7 +64,7 @@ def _parts(name: str, seed: int, steps: int) -> Iterator[Part]:
         if registered.entry_point is not None:
             yield f"one copy of {own}", partial(of_single, partial(_single, own), seed, steps)
         if registered.vector_entry_point is not None:
-            make = partial(gymnasium.make_vec, own, num_envs=_COPIES, vectorization_mode="vector_entry_point")
+            make = partial(_vector, own)
             vector = make()
             mode = mode_of(vector)
             vector.close()
@@ -81,8 +82,19 @@ def _parts(name: str, seed: int, steps: int) -> Iterator[Part]:
 
 
 def _single(name: str) -> gymnasium.Env:
-    try:
+    with _making():
         return gymnasium.make(name)
+
+
+def _vector(name: str) -> gymnasium.vector.VectorEnv:
+    with _making():
+        return gymnasium.make_vec(name, num_envs=_COPIES, vectorization_mode="vector_entry_point")
+
+
+@contextlib.contextmanager
+def _making() -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # Whatever an environment of others raises.
         raise registry.UnknownEnvironmentError(f"gymnasium cannot make it: {error}") from error
 

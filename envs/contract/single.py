@@ -9,6 +9,7 @@ import numpy as np
 
 from envs.contract.findings import (
     ENDINGS,
+    BrokenError,
     Finding,
     Findings,
     Guarantee,
@@ -53,10 +54,6 @@ ALL = (ANSWERS, OBSERVATIONS, KEPT, REWARDS, FLAGS, SEEDED, ENDS, FINAL)
 _NAMES = ("the observation", "the reward", "terminated", "truncated")
 
 
-class _BrokenError(Exception):
-    """It cannot be played any further."""
-
-
 class _Played(NamedTuple):
     """What an environment gave: a row for every step, and one for every reset."""
 
@@ -85,10 +82,8 @@ def of_single(make: Make, seed: int, steps: int) -> list[Finding]:
             elsewhere = _play(other, seed, steps, found)
         finally:
             other.close()
-    except _BrokenError:
-        for guarantee in ALL:
-            found.unseen(guarantee, "it could not be played to the end")
-        return found.all()
+    except BrokenError:
+        return found.all_but_unplayed()
     if difference := first_difference(played.rows, again.rows, _NAMES):
         found.against(SEEDED, f"reset again with seed {seed}, {difference}")
     if difference := first_difference(played.rows, elsewhere.rows, _NAMES):
@@ -110,10 +105,10 @@ def _play(env: gymnasium.Env, seed: int, steps: int, found: Findings) -> _Played
         try:
             answer = env.step(actions.sample())
         except Exception as error:
-            raise _broken(found, f"step {index}", error) from error
+            raise found.broken(ANSWERS, f"step {index}", error) from error
         if not isinstance(answer, tuple) or len(answer) != 5:
             found.against(ANSWERS, f"step gives {_kind(answer)}")
-            raise _BrokenError
+            raise BrokenError
         obs, reward, terminated, truncated, info = answer
         if not isinstance(info, dict):
             found.against(ANSWERS, f"the info of step is of type {type(info).__name__}; a dict is wanted")
@@ -139,17 +134,12 @@ def _reset(env: gymnasium.Env, seed: int | None, found: Findings) -> Any:
     try:
         answer = env.reset(seed=seed)
     except Exception as error:
-        raise _broken(found, "reset", error) from error
+        raise found.broken(ANSWERS, "reset", error) from error
     if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
         found.against(ANSWERS, f"reset gives {_kind(answer)}")
-        raise _BrokenError
+        raise BrokenError
     _look_at(env, answer[0], "reset", found)
     return answer[0]
-
-
-def _broken(found: Findings, where: str, error: Exception) -> _BrokenError:
-    found.against(ANSWERS, f"{where} raises {type(error).__name__}: {' '.join(str(error).split())[:200]}")
-    return _BrokenError()
 
 
 def _kind(answer: Any) -> str:

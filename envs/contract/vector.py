@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from envs.contract.findings import (
     ENDINGS,
+    BrokenError,
     Finding,
     Findings,
     Guarantee,
@@ -23,6 +24,9 @@ Make = Callable[[], VectorEnv]
 DECLARED = Guarantee(
     "the autoreset mode is declared",
     'set metadata["autoreset_mode"] to gymnasium.vector.AutoresetMode.NEXT_STEP, SAME_STEP or DISABLED',
+)
+ANSWERS = Guarantee(
+    "reset and step answer", "find what raises; gymnasium.vector.VectorEnv says what they are given"
 )
 SHAPES = Guarantee(
     "arrays have a row for every copy",
@@ -43,7 +47,7 @@ RESETS = Guarantee(
     "in mode NEXT_STEP the step after an end only resets: reward 0, neither terminated nor truncated; in "
     "mode DISABLED only reset(options={'reset_mask': ...}) resets",
 )
-ALL = (DECLARED, SHAPES, FINITE, KEPT, SEEDED, FINAL, RESETS)
+ALL = (DECLARED, ANSWERS, SHAPES, FINITE, KEPT, SEEDED, FINAL, RESETS)
 _NAMES = ("the observation", "the reward", "terminated", "truncated")
 
 
@@ -77,6 +81,8 @@ def of_vector(make: Make, seed: int, steps: int) -> list[Finding]:
                     found.unseen(guarantee, "it depends on the mode")
                 return found.all()
             played, ends = _play(env, mode, seed, steps, found)
+        except BrokenError:
+            return found.all_but_unplayed()
         finally:
             env.close()
         rows.append(played)
@@ -91,14 +97,16 @@ def _play(
     env: VectorEnv, mode: AutoresetMode, seed: int, steps: int, found: Findings
 ) -> tuple[list[tuple[Any, ...]], _Ends]:
     env.action_space.seed(seed)
-    obs, _ = env.reset(seed=seed)
+    obs, _ = _answer(found, "reset", env.reset, seed=seed)
     ends = _Ends([], [], [*np.array(obs)])
     rows: list[tuple[Any, ...]] = [(np.array(obs), 0.0, False, False)]
     resetting = np.zeros(env.num_envs, bool)
     for index in range(steps):
         kept = np.array(obs)
         given = obs
-        obs, reward, terminated, truncated, info = env.step(env.action_space.sample())
+        obs, reward, terminated, truncated, info = _answer(
+            found, f"step {index}", env.step, env.action_space.sample()
+        )
         # One that gives its own array every time (`copy=False` of gymnasium's) is copied by whoever reads it.
         if given is not obs and not same(given, kept):
             found.against(KEPT, f"the observations before step {index} are changed by it")
@@ -117,9 +125,16 @@ def _play(
         ends.finals.extend(finals[last])
         rows.append((np.array(obs), reward, terminated, truncated))
         if last.any() and mode is AutoresetMode.DISABLED:
-            obs, _ = env.reset(options={"reset_mask": last})
+            obs, _ = _answer(found, "reset", env.reset, options={"reset_mask": last})
             ends.firsts.extend(np.array(obs)[last])
     return rows, ends
+
+
+def _answer(found: Findings, where: str, asked: Callable, *arguments: Any, **named: Any) -> tuple:
+    try:
+        return asked(*arguments, **named)
+    except Exception as error:
+        raise found.broken(ANSWERS, where, error) from error
 
 
 def _look_at(

@@ -134,10 +134,17 @@ def actions(file: Path, name: str, array: np.ndarray, remarks: list[str]) -> np.
 
 
 def ends(
-    file: Path, terminal: np.ndarray, timeout: np.ndarray, remarks: list[str]
+    terminal: np.ndarray, timeout: np.ndarray, limit_wins: bool, remarks: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`discount` f32[N] and `truncated` bool[N]; where both flags are set the time limit wins, as in D4RL."""
+    """`discount` f32[N] and `truncated` bool[N].
+
+    Where both flags are set `limit_wins` as in D4RL, or the termination, as gymnasium means it: its time
+    limit is told of a last step that terminates, too.
+    """
     both = np.count_nonzero(terminal & timeout)
     if both:
-        remarks.append(f"{both} rows are terminal and at a time limit at once; read as time limits")
-    return 1 - (terminal & ~timeout).astype(np.float32), timeout
+        kind = "time limits" if limit_wins else "terminations"
+        remarks.append(f"{both} rows are terminal and at a time limit at once; read as {kind}")
+    if limit_wins:
+        terminal = terminal & ~timeout
+    return 1 - terminal.astype(np.float32), timeout & ~terminal

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from envs.datasets import arrays, hdf5, manifest
-from envs.datasets.dataset import Dataset, DatasetError
+from envs.datasets.dataset import Dataset, DatasetError, next_obs_known, timeouts
 from envs.datasets.drafts import draft
 
 _MEMBERS = {
@@ -90,7 +90,7 @@ def _assembled(
     else:
         timeout = np.zeros_like(terminal)
         remarks.append("timeouts are missing; every episode is taken to end in a terminal row")
-    discount, truncated = arrays.ends(file, terminal, timeout, remarks)
+    discount, truncated = arrays.ends(terminal, timeout, True, remarks)
     last = (discount == 0) | truncated
     if "lasts" in raw:
         last |= arrays.flags(file, "lasts", raw["lasts"], remarks)
@@ -159,12 +159,12 @@ def write(dataset: Dataset, file: Path, with_manifest: bool) -> None:
         "actions": dataset.action,
         "rewards": dataset.reward,
         "terminals": dataset.discount == 0,
-        "timeouts": dataset.truncated,
+        "timeouts": timeouts(dataset),
         "next_observations": dataset.next_obs,
         **{f"infos/{name}": array for name, array in dataset.infos.items()},
     }
     hint = "which D4RL's layout cannot say; the format valuelearn can"
-    if not with_manifest and dataset.notes.get("unknown_at_termination"):
+    if not with_manifest and not next_obs_known(dataset).all():
         raise DatasetError(f"{file}: the next observations of terminated rows are not known, {hint}")
     if (dataset.last & ~told).any():
         if not with_manifest:

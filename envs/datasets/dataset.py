@@ -38,6 +38,11 @@ class Dataset(NamedTuple):
         return len(self.reward)
 
 
+def timeouts(dataset: Dataset) -> np.ndarray:
+    """Where a time limit alone ended the episode, bool[N]: not at a last step that terminates, too."""
+    return dataset.truncated & (dataset.discount > 0)
+
+
 def episodes(dataset: Dataset) -> list[slice]:
     """The rows of each episode, in order; the last may be unfinished."""
     ends = np.flatnonzero(dataset.last) + 1

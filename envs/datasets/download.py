@@ -135,6 +135,8 @@ def _complete(url: str, draft: Path) -> None:
             error.close()
             if error.code != 416:
                 raise _Failure(f"{error.code} {error.reason}") from None
+            if error.headers.get("Content-Range") == f"bytes */{draft.stat().st_size}":
+                return  # It was whole already.
             draft.unlink()  # It is longer than the file, so it is of another one.
             reason = "its length changed"
         except (OSError, http.client.HTTPException) as error:
@@ -150,6 +152,9 @@ def _continue(url: str, draft: Path) -> None:
             raise _Failure("a web page came in place of the file")
         told = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
         resumed = answer.status == 206 and told is not None and int(told[1]) == start
+        if answer.status == 206 and not resumed:
+            draft.unlink()  # The next try asks for all of it.
+            raise OSError(f"a part came that does not go on from byte {start}")
         length = answer.headers.get("Content-Length")
         total = int(told[2]) if resumed and told else int(length) if length else None
         with draft.open("ab" if resumed else "wb") as out:

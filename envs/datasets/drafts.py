@@ -23,8 +23,9 @@ def draft(path: Path) -> Iterator[Path]:
         _remove(beside)  # Left by a process that was killed.
         yield beside
         beside.rename(path)
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be written ({error.strerror or error})") from None
+    except (OSError, RuntimeError) as error:  # h5py's of a file that it cannot close on a full disk.
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(f"{path}: cannot be written ({reason})") from None
     finally:
         _remove(beside)
 

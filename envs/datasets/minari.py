@@ -60,7 +60,7 @@ def read(folder: Path) -> Dataset:
     terminal, timeout = (
         arrays.flags(file, name, whole[name], remarks) for name in ("terminations", "truncations")
     )
-    discount, truncated = arrays.ends(file, terminal, timeout, remarks)
+    discount, truncated = arrays.ends(terminal, timeout, False, remarks)
     last = np.zeros_like(truncated)
     last[np.cumsum([len(episode["rewards"]) for episode in headers]) - 1] = True
     if ((terminal | timeout) & ~last).any():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from envs.datasets import hdf5, manifest, minari
-from envs.datasets.dataset import Dataset, DatasetError, episodes, next_obs_known
+from envs.datasets.dataset import Dataset, DatasetError, episodes, next_obs_known, timeouts
 from envs.datasets.drafts import draft
 
 _ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
@@ -68,7 +68,7 @@ def _write_episode(
     group.create_dataset("actions", data=dataset.action[rows])
     group.create_dataset("rewards", data=dataset.reward[rows])
     group.create_dataset("terminations", data=dataset.discount[rows] == 0)
-    group.create_dataset("truncations", data=dataset.truncated[rows])
+    group.create_dataset("truncations", data=timeouts(dataset)[rows])
     inner = group.create_group("infos")  # Minari's own episodes want one, if empty.
     for name, array in infos.items():
         part = array[rows]

@@ -25,6 +25,7 @@ from valuelearn.loop.parts import (
     updates_of,
 )
 from valuelearn.loop.placement import Division, in_parts, mesh_for, place, put
+from valuelearn.random_keys import host_seed
 from valuelearn.types import Agent, Array, HostEnv, LearnerState, Memory, Metrics, Trajectory
 
 
@@ -37,12 +38,6 @@ def initial_host(agent: Agent, env: HostEnv, memory: Memory, seed: int) -> Calla
         return RunState(agent.init(init_key, obs), memory.init(), None, obs, key, jnp.int32(0))
 
     return init
-
-
-def _episode_seed(seed: int, env_steps: int) -> int:
-    """What a host environment is seeded with where it starts anew."""
-    # 30 bits: copies count up from it, and emulators hold a seed in 32 bits with a sign.
-    return int(np.random.SeedSequence((seed, env_steps)).generate_state(1)[0]) & (2**30 - 1)
 
 
 def _cut(trajectory: Trajectory) -> tuple[Trajectory, np.ndarray]:
@@ -86,7 +81,7 @@ def train_host(
     placed = place(jax.eval_shape(initial), mesh, division, seeds=False)
     state = jax.jit(initial, out_shardings=placed)() if start is None else put(start, placed)
     learner, memory_state, key, env_steps = state.learner, state.memory, state.key, int(state.env_steps)
-    obs = env.reset(_episode_seed(seed, env_steps))
+    obs = env.reset(host_seed(seed, env_steps))
 
     def act(learner: LearnerState, obs: Array, key: jax.Array, index: Array, env_steps: Array) -> jax.Array:
         return agent.act(learner, obs, jax.random.fold_in(key, index), env_steps)
@@ -160,7 +155,7 @@ def train_host(
         cut = None
         if due or stop:
             trajectory, cut = _cut(trajectory)
-            obs = env.reset(_episode_seed(seed, env_steps))
+            obs = env.reset(host_seed(seed, env_steps))
         memory_state = add(memory_state, trajectory)
         if whole or stop:
             if waiting is not None:
