@@ -45,8 +45,8 @@ class EnvConfig(Section):
     `reward_noise`."""
 
     id: str = "minatar/breakout"
-    """`minatar/<game>`, `classic/<name>`, `grid/<name>`, `pong/<points>`, `probe/<name>`, `atari/<game>`,
-    `mujoco/<gymnasium id>` or `gym/<gymnasium id>`."""
+    """`minatar/<game>`, `classic/<name>`, `grid/<name>`, `pong/<points>`, `plane/<name>`, `probe/<name>`,
+    `atari/<game>`, `mujoco/<gymnasium id>` or `gym/<gymnasium id>`."""
     num_envs: Annotated[int, Field(gt=0, le=65_536)] = 1
     """Copies stepped together; at most 1,024 of environments outside the compiled loop."""
     patience_seconds: Annotated[float, Field(gt=0)] = 600.0
@@ -254,6 +254,7 @@ class ExperimentConfig(Section):
         self._check_parts()
         self._check_pessimism()
         self._check_leavings()
+        self._check_replay_saved()
         if self.rollouts is not None:
             self.rollouts.check(self.env.id, self.agent)
             if self.offline is not None:
@@ -319,6 +320,21 @@ class ExperimentConfig(Section):
             where = "on a dataset" if self.offline is not None else "inside the compiled loop"
             reason = f"a run {'in rollouts' if self.rollouts else where} leaves none; false is wanted"
             raise Misfit("checkpoint.experience", True, reason, "env.id", "offline", "rollouts")
+
+    def _check_replay_saved(self) -> None:
+        """Refuse to go on without a replay that holds more than experience."""
+        if self.checkpoint.replay or self.offline is not None:
+            return
+        if not isinstance(self.agent, QConfig | LearnerConfig):
+            return
+        held = {
+            "agent.return_size": getattr(self.agent, "return_size", None),
+            "agent.replay.importance_exponent_end": self.agent.replay.importance_exponent_end,
+        }
+        for key, found in held.items():
+            if found is not None:
+                reason = f"what {key} has come to is saved with it; true is wanted"
+                raise Misfit("checkpoint.replay", False, reason, key)
 
     def _check_question(self, objective: ObjectiveConfig) -> None:
         if not isinstance(self.agent, stock_dqn.StockDQNConfig):
@@ -473,14 +489,17 @@ def _rollouts(config: ExperimentConfig, rollouts: ravl.RolloutsConfig) -> ravl.R
     env = make_env(config, 1)
     if not isinstance(env, FunctionalEnv):
         env.close()  # Its shapes were wanted alone.
-    assert isinstance(config.agent, LearnerConfig)  # The plane's actions are continuous, and so are robots'.
+    if not isinstance(config.agent, LearnerConfig):
+        reason = "agents of continuous actions learn in rollouts; sac does"
+        raise Misfit("agent.name", config.agent.name, reason, "rollouts")
     return ravl.make(rollouts, config.env.id, env.spec._replace(num_envs=config.env.num_envs), config.agent)
 
 
 def _make_offline(config: ExperimentConfig, offline: recordings.OfflineConfig) -> Experiment:
     env = make_env(config, max(offline.episodes, 1))
     spec = env.spec
-    algorithm = make_algorithm(config, spec)
+    # As for training in the environment: of episodes there may be more than a replay has room for.
+    algorithm = make_algorithm(config, spec._replace(num_envs=config.env.num_envs))
     assert isinstance(config.agent, LearnerConfig | dqn.DQNConfig)  # As `recordings.check` has seen to.
     memory = recordings.memory(offline, config.agent, spec, config.env.clip_rewards, config.env.id)
     schedule = Schedule(

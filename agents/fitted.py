@@ -72,7 +72,8 @@ def make(config: FittedConfig, spec: EnvSpec, agent: Agent, judged: LearnerState
         greedy=greedy,
         value=lambda params, obs, action: critics.value(params["critics"], obs, action, config.target_rule),
     )
-    return actor_critic.make(config, spec, updates, 1, rule)
+    # Its replay, of as many parts as there are environments, is never made: it learns from what was recorded.
+    return actor_critic.make(config, spec._replace(num_envs=1), updates, 1, rule)
 
 
 def evaluate(folder: Path, dataset: str, config: FittedConfig, updates: int, episodes: int, say: Say) -> None:
@@ -91,7 +92,7 @@ def evaluate(folder: Path, dataset: str, config: FittedConfig, updates: int, epi
         raise Misfit("agent.name", cfg.agent.name, reason)
     functional = envs.is_functional(cfg.env.id)
     env = experiment.make_env(cfg, episodes if functional else min(episodes, _COPIES))
-    spec, agent = env.spec, experiment.make_algorithm(cfg, env.spec).agent
+    spec, agent = env.spec, evaluation.algorithm(cfg, env.spec).agent
     recorded = datasets.load(dataset, spec, cfg.env.id)
     config = config.model_copy(update={"gamma": cfg.agent.gamma})
     first = jnp.asarray(recorded.obs[[rows.start for rows in datasets.episodes(recorded)]])

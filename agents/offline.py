@@ -9,11 +9,12 @@ from typing import Annotated, Literal
 import jax
 import jax.numpy as jnp
 import optax
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from agents import actor_critic
 from agents.actor_critic import ActorCriticConfig, LearnerConfig, Rule, Step
 from agents.parts import Algorithm
+from valuelearn.config import Misfit
 from valuelearn.policies import bounded, gaussian_log_prob
 from valuelearn.types import EnvSpec, LearnerState, Metrics, Params, Sample
 
@@ -33,7 +34,10 @@ class BCConfig(LearnerConfig):
 
 
 class IQLConfig(ActorCriticConfig):
-    """Implicit Q-learning (Kostrikov et al., 2022), with any head in the critics."""
+    """Implicit Q-learning (Kostrikov et al., 2022), with any head in the critics.
+
+    `target_rule` is of what they say of the data's actions.
+    """
 
     name: Literal["iql"] = "iql"
     """The algorithm."""
@@ -50,6 +54,13 @@ class IQLConfig(ActorCriticConfig):
     def needs_dataset(self) -> bool:
         """Yes."""
         return True
+
+    @model_validator(mode="after")
+    def _heeded(self) -> "IQLConfig":
+        for name in ("target_critics", "dropped_quantiles"):
+            if (found := getattr(self, name)) is not None:
+                raise Misfit(name, found, "targets are of state values, not of critics; null is wanted")
+        return self
 
 
 def make_bc(config: BCConfig, spec: EnvSpec, total_steps: int, collect_steps: int) -> Algorithm:
@@ -109,6 +120,8 @@ def make_iql(config: IQLConfig, spec: EnvSpec, total_steps: int, collect_steps: 
 
     def act(params: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
         mean = greedy(params, obs)
+        if config.deterministic:
+            return mean
         std = jnp.exp(bounded(params["actor"]["log_std"]))
         return jnp.clip(mean + std * jax.random.normal(key, mean.shape), -1.0, 1.0)
 
@@ -118,7 +131,8 @@ def make_iql(config: IQLConfig, spec: EnvSpec, total_steps: int, collect_steps: 
     def advantage(part: Params, state: LearnerState, sample: Sample) -> jax.Array:
         """By how much the data's actions are better than a state's value, [B]."""
         obs, action = sample.transition.obs, sample.transition.action
-        return critics.value(state.target_params["critics"], obs, action, "lowest") - worth(part, obs)
+        held = critics.value(state.target_params["critics"], obs, action, config.target_rule)
+        return held - worth(part, obs)
 
     def critic_loss(
         part: Params, state: LearnerState, sample: Sample, key: jax.Array, metrics: Metrics
@@ -158,6 +172,6 @@ def make_iql(config: IQLConfig, spec: EnvSpec, total_steps: int, collect_steps: 
         steps,
         act,
         greedy,
-        value=lambda params, obs, action: critics.value(params["critics"], obs, action, "lowest"),
+        value=lambda params, obs, action: critics.value(params["critics"], obs, action, config.target_rule),
     )
     return actor_critic.make(config, spec, total_steps, collect_steps, rule)

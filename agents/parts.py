@@ -181,7 +181,8 @@ class ReplayConfig(Section):
     importance_exponent: Annotated[float, Field(ge=0, le=1)] = 0.5
     """How far importance weights undo the priorities; 1 wholly."""
     importance_exponent_end: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Exponent at the end of training, reached linearly in agent steps; none keeps it."""
+    """Exponent at the end of training, reached linearly in rows of the replay: one for each agent step, and
+    one more for each episode; none keeps it."""
 
     def check(self, num_envs: int) -> None:
         """Refuse a warm-up that leaves nothing to sample.

@@ -92,7 +92,8 @@ class Outputs(NamedTuple):
     """What networks say of one transition, [A, N] each."""
 
     next_target: jax.Array  # The target network, of the next observation.
-    next_online: jax.Array  # What chooses the next action: the target network too, unless `double`.
+    next_online: jax.Array  # What chooses the next action: the target network too, unless `double`; of
+    # implicit quantiles at fractions of its own.
     current_target: jax.Array  # The target network, of the observation, where a rule needs that.
 
 
@@ -144,7 +145,11 @@ def make(
         obs, next_obs = transition.obs, transition.next_obs
         out = network.apply(params, obs, online_key)
         next_target = network.apply(state.target_params, next_obs, target_key)
-        next_online = network.apply(params, next_obs, select_key) if config.double else next_target
+        next_online = next_target
+        if config.double or isinstance(head, heads.ImplicitQuantile):
+            # Where fractions are drawn those that choose are others: the highest of a draw is too high.
+            chooser = params if config.double else state.target_params
+            next_online = network.apply(chooser, next_obs, select_key)
         current = network.apply(state.target_params, obs, target_key) if rule.needs_current else next_target
         targets, fit = jax.vmap(rule.target)(Outputs(next_target, next_online, current), transition)
         taken = jax.vmap(lambda out, action: out[action])(out, transition.action)

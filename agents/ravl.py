@@ -99,7 +99,7 @@ class RolloutsConfig(Section):
         if self.model == _SIMULATOR:
             self._check_simulator(env_id)
         if not isinstance(agent, LearnerConfig):
-            return  # It cannot play there at all, as whoever makes the environment says.
+            return  # Whoever makes the environment knows whether it could play there at all, and says so.
         recordings.check(agent, "rollouts.model")
         self._check_conservative(agent, self.real_share)
         real = round(self.real_share * agent.replay.batch_size)

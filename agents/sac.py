@@ -105,7 +105,8 @@ def make(config: SACConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         found |= more
         if config.conservative is not None:
             term, gap = regularizer(config.conservative, critics, part, sample, policy, conservative_key)
-            loss, found = loss + term, found | {"conservative_gap": gap}
+            loss += term
+            found |= {"loss": loss, "conservative_gap": gap}
         return loss, found | jax.tree.map(jnp.mean, fit)._asdict()
 
     def actor_loss(

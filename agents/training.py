@@ -52,11 +52,13 @@ def check_memory(cfg: ExperimentConfig, built: Experiment) -> str:
     found: object
     if learner > experience:
         key, found = "agent.network.hidden", list(cfg.agent.network.hidden)
+    elif cfg.offline is not None and isinstance(cfg.agent, LearnerConfig):
+        key, found = "offline.dataset", cfg.offline.dataset
     elif isinstance(cfg.agent, QConfig | LearnerConfig):
         key, found = "agent.replay.capacity", cfg.agent.replay.capacity
     else:
         key, found = "env.num_envs", cfg.env.num_envs
-    raise config.Misfit(key, found, f"the run would need {text}; lower it", "train.seeds")
+    raise config.Misfit(key, found, f"the run would need {text}; less is wanted", "train.seeds")
 
 
 def _mean_over_seeds(values: np.ndarray) -> float:

@@ -27,10 +27,8 @@ def _save(figure: Figure, file: Path) -> None:
 
 def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The ends f64[K] of the 95 % bootstrap interval of the mean over seeds of values f64[R, K]."""
-    chance = np.random.default_rng(0)
-    drawn = values[chance.integers(len(values), size=(_RESAMPLED, len(values)))].mean(1)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    return low, high
+    found = [stats.interval(stats.mean, column[:, None], replications=_RESAMPLED) for column in values.T]
+    return np.array([one.low for one in found]), np.array([one.high for one in found])
 
 
 def _means(curves: Mapping[str, Curve]) -> tuple[Figure, Axes]:

@@ -46,6 +46,7 @@ from benchmarks import evidence, figures
 from benchmarks.ravl_cases import HEADS, MEND, PESSIMISM, POINT, TRUTH, Case
 from envs import datasets, edge_of_reach
 from envs.datasets import Dataset
+from valuelearn import logs, stats
 from valuelearn.types import EnvSpec
 
 _CONFIG = "plane/rollouts.yaml"
@@ -94,7 +95,7 @@ def best(gamma: float) -> Best:
 
 def read(folder: Path) -> dict[str, np.ndarray]:
     """Columns f64[seeds, K] of a run's metrics."""
-    table = np.genfromtxt(folder / "metrics.csv", names=True, delimiter=",", encoding=None)
+    table = logs.read_metrics(folder, reach.COLUMNS)
     seeds = np.unique(table["seed"])
     return {name: np.stack([table[name][table["seed"] == seed] for seed in seeds]) for name in _COLUMNS}
 
@@ -141,9 +142,10 @@ def draw(
     for name, case in found.items():
         for where, values in ((left, case.total), (middle, case.value)):
             (line,) = where.plot(case.updates, values.mean(0), label=name)
-            if len(values) > 1:
-                low, high = figures.band(values)
-                where.fill_between(case.updates, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+            if len(values) >= stats.LEAST_RUNS:
+                where.fill_between(
+                    case.updates, *figures.band(values), color=line.get_color(), alpha=0.2, linewidth=0
+                )
     left.axhline(wanted.total, color="black", linestyle="--", linewidth=0.8)
     middle.axhline(wanted.value, color="black", linestyle="--", linewidth=0.8, label="best policy")
     left.set(xlabel="updates", ylabel="return of a whole episode", ylim=(0, None))

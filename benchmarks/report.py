@@ -12,7 +12,7 @@ import numpy as np
 from agents import curves
 from benchmarks import ablate, figures, scores
 from benchmarks.study import Settings, Trial
-from valuelearn import config, logs, stats
+from valuelearn import config, logs
 from valuelearn.stats import Interval
 
 _HERE = Path(__file__).parent
@@ -68,7 +68,7 @@ def report(out: Path) -> Path:
         unit=unit,
         runs=runs,
         tasks=scores.tasks(table),
-        notice=None if runs >= stats.LEAST_RUNS else scores.TOO_FEW,
+        notice=scores.of_few(runs, len(scores.tasks(table))),
         methods=[_row(done, method, matrices) for method in matrices],
         pictures=pictures,
         tuned=study.tuning is not None,

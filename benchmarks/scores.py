@@ -12,7 +12,8 @@ from valuelearn import logs, stats
 from valuelearn.errors import UserError
 from valuelearn.stats import Interval
 
-TOO_FEW = f"no interval: it needs {stats.LEAST_RUNS} seeds or more, as fewer say nothing of their spread"
+_TOO_FEW = f"no interval: it needs {stats.LEAST_RUNS} seeds or more, as fewer say nothing of their spread"
+_FEW = "so few seeds give an interval that reaches from the lowest to the highest of them, and is too narrow"
 _LAST = 0.1  # Share of a run's frames over which the final return is the mean.
 _HUMAN = Path(__file__).parent / "reference" / "atari_random_human.csv"
 
@@ -50,9 +51,10 @@ def _of(trial: Trial) -> Iterator[Score]:
     seeds = np.unique(metrics["seed"])
     seconds = float(timing["wall_seconds"][-1] - timing["compile_seconds"].sum()) / len(seeds)
     _, come = logs.clock(metrics)
+    in_last_tenth = logs.within(metrics, (1 - _LAST) * come.max(), np.inf)
     for seed in seeds:
         frames, returns = curve(metrics, seed)
-        late = (metrics["seed"] == seed) & (come > (1 - _LAST) * come.max())
+        late = (metrics["seed"] == seed) & (in_last_tenth | (come == come.max()))
         ended = late & (metrics["episodes"] > 0)
         if not ended.any():
             raise UserError(f"{trial.folder}: no episode ended in its last tenth, where the score is taken")
@@ -186,5 +188,13 @@ def summary(study: StudyConfig, table: Sequence[Score]) -> Iterator[str]:
             chance = f"{better.point:.2f} [{better.low:.2f}, {better.high:.2f}]"
             line += f"  better than {base} with probability {chance}"
         yield line
+    if (caution := of_few(runs, columns)) is not None:
+        yield caution
+
+
+def of_few(runs: int, tasks: int) -> str | None:
+    """What is to be said of statistics of so few runs of each task; None where they are enough."""
     if runs < stats.LEAST_RUNS:
-        yield TOO_FEW
+        return _TOO_FEW
+    # Whoever draws as many runs with replacement draws the lowest alone so often.
+    return _FEW if runs ** -(runs * tasks) > (1 - stats.LEVEL) / 2 else None

@@ -24,7 +24,7 @@ from pydantic import Field
 
 from agents.parts import HeadConfig
 from benchmarks import figures
-from valuelearn import config, heads, logs, networks
+from valuelearn import config, heads, logs, networks, stats
 from valuelearn.config import Section
 from valuelearn.errors import UserError
 from valuelearn.types import Array
@@ -61,7 +61,7 @@ class SupervisedConfig(Section):
     """Examples in an update, drawn with replacement."""
     updates_per_level: Annotated[int, Field(gt=0, multiple_of=_READINGS)] = 1_500
     """Updates for each level; the error is read 20 times along them."""
-    seeds: Annotated[int, Field(gt=0)] = 5
+    seeds: Annotated[int, Field(ge=stats.LEAST_RUNS)] = 5
     """Runs of each method, which share inputs, targets and first weights of hidden layers seed by seed."""
 
 
@@ -184,9 +184,10 @@ def differences(study: SupervisedConfig, found: Mapping[str, np.ndarray]) -> Ite
     (first, base), *others = found.items()
     for name, error in others:
         gain = base - error  # Seed by seed, as seeds share their data.
+        intervals = [stats.interval(stats.mean, column[:, None]) for column in gain.T]
         line = "  ".join(
-            f"{level:g}: {mean:.4f} [{low:.4f}, {high:.4f}]"
-            for level, mean, low, high in zip(study.levels, gain.mean(0), *figures.band(gain), strict=True)
+            f"{level:g}: {one.point:.4f} [{one.low:.4f}, {one.high:.4f}]"
+            for level, one in zip(study.levels, intervals, strict=True)
         )
         yield f"{name}: error below that of {first} by, at {line}"
 

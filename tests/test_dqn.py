@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents import dqn
+from agents import dqn, parts, q_learning
 from agents.dqn import DQNConfig
-from valuelearn import heads
+from valuelearn import backups, heads
 from valuelearn.types import EnvSpec, LearnerState, Sample, Timestep, Trajectory, Transition
 
 STATES, ACTIONS, BATCH = 4, 3, 16
@@ -155,6 +155,24 @@ def test_only_the_taken_action_learns(head):
     # Nothing is learnt from items of no weight.
     still, *_ = update(state, sample._replace(weight=jnp.zeros(BATCH)))
     jax.tree.map(np.testing.assert_array_equal, still.params, state.params)
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_implicit_quantiles_choose_by_other_fractions_than_those_of_the_target(double):
+    config = DQNConfig(double=double)
+    head = config.head_options.make("iqn")
+    network = parts.NetworkConfig(torso="mlp", hidden=(8,)).make(ACTIONS, head)
+
+    def target(outputs, transition):
+        apart = jnp.abs(outputs.next_online - outputs.next_target)[:, head.num_fractions :].mean()
+        backup = backups.summed(transition.reward, transition.discount)
+        return head.target(outputs.next_target[0], backup), heads.SupportFit(apart, apart, apart)
+
+    rule = q_learning.Rule(lambda out, obs: out[:, 0].argmax(), target)
+    agent = q_learning.make(config, SPEC, 0.9, 100, 2, head, network, rule).agent
+    sample, *_ = batch()
+    _, metrics, _ = jax.jit(agent.update)(agent.init(jax.random.key(0), sample.transition.obs), sample)
+    assert abs(metrics["clipped_below"] - 1 / 3) < 0.05  # As of two uniform numbers.
 
 
 def test_the_target_network_is_copied_or_averaged():

@@ -70,6 +70,10 @@ def test_the_value_of_another_policy_than_the_datas(head, terminates):
     assert learner.params["judged"] == 1.0  # The policy stayed as it was.
 
 
+def test_more_episodes_than_a_replay_has_rows_are_no_matter():
+    fitted.make(fitted.FittedConfig(), SPEC._replace(num_envs=1_000_000), POLICY, JUDGED, 2_000)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of two seeds on a recorded pendulum, and what it was recorded in."""

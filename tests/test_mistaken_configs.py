@@ -111,6 +111,14 @@ FILES = {
         "env: {id: mujoco/Hopper-v5}\nagent: {name: dqn}\nrollouts: {model: x}",
         'line 1: env.id is "mujoco/Hopper-v5"; its actions are continuous, which dqn does not choose',
     ),
+    "counted_rollouts": (
+        "env: {id: gym/CartPole-v1}\nagent: {name: dqn, network: {torso: mlp}}\nrollouts: {model: x}",
+        'line 2: agent.name is "dqn"; agents of continuous actions learn in rollouts; sac does',
+    ),
+    "unsaved_sizes": (
+        "env: {id: classic/pendulum}\nagent: {name: sac, return_size: 5.0}\ncheckpoint: {replay: false}",
+        "line 3: checkpoint.replay is false; what agent.return_size has come to is saved with it; true is",
+    ),
     "no_model": (
         "env: {id: mujoco/Hopper-v5}\nagent: {name: sac}\nrollouts: {model: x}",
         'line 3: rollouts.model is "x"; x: there is no model in it; valuelearn model fits one',

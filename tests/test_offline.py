@@ -75,6 +75,40 @@ def test_behaviour_cloning_takes_the_mean_action():
     assert found["loss"].item() == pytest.approx(np.var(np.asarray(data.action)), abs=0.05)
 
 
+def test_without_a_gaussian_nothing_is_drawn():
+    agent, learner, _ = trained(offline.make_iql, offline.IQLConfig(**COMMON, deterministic=True), 1)
+    obs = jnp.eye(2)
+    acted = agent.act(learner, obs, jax.random.key(1), jnp.int32(10**6))
+    np.testing.assert_array_equal(acted, agent.greedy(learner, obs))
+
+
+@pytest.mark.parametrize("option", [{"target_critics": 1}, {"head": "qr", "dropped_quantiles": 3}])
+def test_implicit_q_learning_takes_nothing_that_it_does_not_heed(option):
+    with pytest.raises(pydantic.ValidationError, match="targets are of state values, not of critics"):
+        offline.IQLConfig(**option)
+
+
+def test_the_rule_for_targets_is_of_what_critics_say_of_actions():
+    values = []
+    for rule in ("lowest", "mean"):
+        config = offline.IQLConfig(**COMMON, target_rule=rule, num_critics=10)
+        agent, learner, _ = trained(offline.make_iql, config, 20)
+        values.append(np.asarray(agent.value(learner, jnp.eye(2))))
+    assert (values[0] < values[1]).all()
+
+
+def test_the_loss_that_is_told_is_the_one_that_is_descended():
+    sample, losses = batch(), []
+    for weight in (1.0, 2.0, 4.0):
+        config = sac.SACConfig(**COMMON, conservative={"weight": weight})
+        agent = sac.make(config, SPEC, 100, 1).agent
+        _, metrics, _ = agent.update(agent.init(jax.random.key(0), sample.transition.obs), sample)
+        losses.append(metrics["loss"])
+    first, second, third = losses
+    np.testing.assert_allclose(third - second, 2 * (second - first), rtol=1e-4)
+    assert abs(second - first) > 0.01
+
+
 def batch(size=6, seed=1):
     data, _ = transitions(size, seed)
     return Sample(data, jnp.ones(size), jnp.arange(size))

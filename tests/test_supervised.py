@@ -56,7 +56,7 @@ def test_heads_learn(probe, variance, share, tmp_path, capsys):
             "hidden": (256,),
             "learning_rate": 1e-3,
             "updates_per_level": 400,
-            "seeds": 2,
+            "seeds": 3,
         }
     )
     supervised.run(study, tmp_path)
@@ -64,7 +64,7 @@ def test_heads_learn(probe, variance, share, tmp_path, capsys):
     with (tmp_path / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["method"], row["seed"]) for row in rows] == [
-        (method, seed) for method in methods for _ in range(2) for seed in "01"
+        (method, seed) for method in methods for _ in range(2) for seed in "012"
     ]
     assert (tmp_path / "errors.png").stat().st_size > 10_000
     assert max(float(row["final_squared_error"]) for row in rows) < share * variance

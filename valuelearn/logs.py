@@ -460,19 +460,34 @@ def _read(run: Path, name: str, wanted: tuple[str, ...], known: tuple[str, ...])
 _LATE = 1.01  # A row ends a few frames after its round number.
 
 
+def within(metrics: Mapping[str, np.ndarray], after: float, until: float) -> np.ndarray:
+    """Which rows, bool[rows], tell of what came in (after, until]: those whose middle lies there.
+
+    Rows end a few frames after round numbers, and where the warm-up is no round number all of them do.
+    """
+    before, come = _spans(metrics)
+    middle = (come + before) / 2
+    return (middle > after) & (middle <= until)
+
+
+def _spans(metrics: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """What had come where each row begins and where it ends, in what the run's progress is counted in."""
+    seed, (_, come) = metrics["seed"], clock(metrics)
+    before = np.zeros(len(come))
+    for one in np.unique(seed):
+        before[seed == one] = np.concatenate([[0.0], come[seed == one][:-1]])
+    return before, come
+
+
 def training_return(metrics: Mapping[str, np.ndarray], after: float, until: float) -> float:
     """Mean training return of the episodes that ended in frames (after, until], all seeds together.
 
-    A row belongs where the middle of its frames lies, as rows end a few frames after round numbers, but not
-    where it tells of more frames than are asked for; NaN where no episode ended.
+    Rows are those `within`, but for any that tells of more frames than are asked for; NaN where no episode
+    ended.
     """
-    seed, frames = metrics["seed"], metrics["env_frames"]
-    before = np.zeros(len(frames))
-    for one in np.unique(seed):
-        before[seed == one] = np.concatenate([[0.0], frames[seed == one][:-1]])
-    middle, width = (frames + before) / 2, frames - before
-    chosen = (middle > after) & (middle <= until) & (metrics["episodes"] > 0)
-    chosen &= width <= _LATE * (until - after)
+    before, frames = _spans(metrics)
+    chosen = within(metrics, after, until) & (metrics["episodes"] > 0)
+    chosen &= frames - before <= _LATE * (until - after)
     if not chosen.any():
         return float("nan")
     return float(np.average(metrics["episode_return"][chosen], weights=metrics["episodes"][chosen]))

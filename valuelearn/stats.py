@@ -18,6 +18,7 @@ from valuelearn import checks
 from valuelearn.errors import UserError
 
 LEAST_RUNS = 3  # For an interval.
+LEVEL = 0.95  # Of an interval, unless told.
 _BATCH = 1_000  # Resampled matrices held at once.
 
 # Statistics take [..., R, T], so that a batch of resampled matrices is one call.
@@ -125,14 +126,15 @@ def resampled(
 def interval(
     statistic: Statistic,
     *matrices: np.ndarray,
-    level: float = 0.95,
+    level: float = LEVEL,
     replications: int = 50_000,
     seed: int = 0,
 ) -> Interval:
     """A statistic of score matrices, with its interval by stratified bootstrap (percentiles).
 
     Several matrices, as of a method and its baseline, are resampled independently: for a difference
-    give a function of both, as two overlapping intervals do not tell.
+    give a function of both, as two overlapping intervals do not tell. Percentiles of few runs lie too close
+    together; those of three runs of one task are its lowest and its highest.
 
     Raises:
         TooFewRunsError: where a matrix has fewer than three runs.
