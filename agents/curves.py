@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from agents import experiment
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from valuelearn import logs, plots
 from valuelearn.logs import RunFolderError
 

@@ -10,7 +10,8 @@ import numpy as np
 
 import envs
 from agents import asking, experiment, recordings
-from agents.experiment import Experiment, ExperimentConfig
+from agents.experiment import Experiment
+from agents.experiment_config import ExperimentConfig
 from agents.parts import Algorithm
 from agents.stock_dqn import StockDQNConfig
 from envs import datasets

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from agents import evaluation, experiment
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from envs.datasets import DatasetError
 from valuelearn import evaluate, logs
 from valuelearn.types import Agent, FunctionalEnv, HostEnv, LearnerState

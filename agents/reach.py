@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from agents import ravl
-from agents.experiment import Experiment, ExperimentConfig
+from agents.experiment import Experiment
+from agents.experiment_config import ExperimentConfig
 from valuelearn.loop import Chunk
 from valuelearn.types import LearnerState, Metrics
 

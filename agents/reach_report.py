@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from agents import evaluation, experiment, ravl, reach
-from agents.experiment import Experiment, ExperimentConfig
+from agents.experiment import Experiment
+from agents.experiment_config import ExperimentConfig
 from agents.ravl import RolloutsConfig
 from envs import branched, terminal_rules
 from envs.gym_host import GymEnv

@@ -13,7 +13,7 @@ import numpy as np
 
 import envs
 from agents import experience, experiment, judging, training
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from agents.judging import DRAWN, UNIFORM, Judged, Run
 from agents.stock_dqn import StockDQNConfig
 from envs import datasets

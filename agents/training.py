@@ -10,7 +10,8 @@ import numpy as np
 
 from agents import evaluation, experience, experiment, flight, reach, recordings
 from agents.actor_critic import LearnerConfig
-from agents.experiment import Experiment, ExperimentConfig
+from agents.experiment import Experiment
+from agents.experiment_config import ExperimentConfig
 from agents.q_learning import QConfig
 from envs import datasets
 from valuelearn import checkpoint, config, fingerprint, hosts, logs, loop, signals, support_doctor

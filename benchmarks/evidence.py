@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from agents import experiment, training
+from agents.experiment_config import ExperimentConfig
 from valuelearn import logs, stats
 from valuelearn.config import load
 
@@ -18,7 +19,7 @@ _CONFIGS = Path(__file__).parent.parent / "agents" / "configs"
 def trained(config: str, folder: Path, overrides: Sequence[str]) -> float:
     """Train a shipped config's seeds at once in a folder, or go on there; returns the seconds a seed took."""
     if not folder.exists():
-        cfg = load(experiment.ExperimentConfig, _CONFIGS / config, [*overrides, "evaluation.episodes=0"])
+        cfg = load(ExperimentConfig, _CONFIGS / config, [*overrides, "evaluation.episodes=0"])
         training.train(cfg, folder, sys.argv, print)
     elif not (folder / "curve.png").exists():
         training.resume(folder, sys.argv, print)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agents import curves, experiment, training
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from valuelearn import config
 from valuelearn.errors import UserError, did_you_mean
 from valuelearn.plots import Published

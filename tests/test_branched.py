@@ -8,7 +8,7 @@ import pytest
 
 import envs
 from agents import model_fitting, models, ravl, reach_report, training
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from envs import branched, datasets
 from tests.test_models import CONFIG, SMALL
 from valuelearn import config, logs

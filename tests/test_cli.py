@@ -15,7 +15,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from agents import evaluation
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from tests.commands import call
 from valuelearn import cli, config
 from valuelearn.logs import METRICS, read_metrics

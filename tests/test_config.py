@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from agents.parts import NetworkConfig
 from valuelearn import config
 from valuelearn.config import ConfigError, Section

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from agents import experiment, model_fitting, models
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from envs import datasets
 from valuelearn import config, loop
 from valuelearn.types import FunctionalEnv

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import experiment, models, solving
+from agents.experiment_config import ExperimentConfig
 from benchmarks import study, supervised
 from valuelearn import config
 from valuelearn.errors import UserError
@@ -17,7 +18,7 @@ from valuelearn.types import FunctionalEnv
 
 ROOT = Path(__file__).parent.parent
 SCHEMAS = {
-    "agents/configs": experiment.ExperimentConfig,
+    "agents/configs": ExperimentConfig,
     "agents/processes": solving.SolveConfig,
     "agents/dynamics": models.ModelConfig,
     "benchmarks/studies": study.StudyConfig,
@@ -25,7 +26,7 @@ SCHEMAS = {
 }
 SHIPPED = [
     (path, schema) for folder, schema in SCHEMAS.items() for path in sorted((ROOT / folder).glob("*.yaml"))
-] + [(path, experiment.ExperimentConfig) for path in sorted((ROOT / "agents/configs").glob("*/**/*.yaml"))]
+] + [(path, ExperimentConfig) for path in sorted((ROOT / "agents/configs").glob("*/**/*.yaml"))]
 TEXTS = [path.read_text() for path, _ in SHIPPED]
 # What stands where something else is wanted.
 ODD = st.one_of(
@@ -156,7 +157,7 @@ def asked(draw):
     number = st.one_of(st.integers(0, 12), st.sampled_from([0.1, 0.5, 0.99, 1.0, 64, 1000, True, False]))
     for place in draw(st.lists(st.sampled_from(leaves), max_size=3)):
         changed(tree, place, "replace", draw(number))
-    return yaml.safe_dump(tree), experiment.ExperimentConfig, []
+    return yaml.safe_dump(tree), ExperimentConfig, []
 
 
 def config_value(tree, place):

@@ -7,6 +7,7 @@ import pytest
 
 from agents import dqn, experiment, flight
 from agents.dqn import DQNConfig
+from agents.experiment_config import ExperimentConfig
 from tests.test_loop import NETWORK, SPEC, Host, functional_env
 from tests.test_training import COMPILED, HOST, HOST_SAC, OFFLINE
 from valuelearn import config, guard, loop
@@ -84,7 +85,7 @@ def plain(chunk):
     ids=["pqn, reward", "dqn, reward", "dqn, obs", "sac, reward", "sac, obs"],
 )
 def test_every_agent_makes_no_update_from_what_is_not_finite(run, wrong):
-    built = experiment.make(config.load(experiment.ExperimentConfig, run[0], [*run[1:], "train.seeds=1"]))
+    built = experiment.make(config.load(ExperimentConfig, run[0], [*run[1:], "train.seeds=1"]))
     agent, memory = built.algorithm.agent, built.algorithm.memory
     state = jax.eval_shape(memory.init)
     like = jax.eval_shape(memory.sample, state, jax.eval_shape(jax.random.key, 0))

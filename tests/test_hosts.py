@@ -17,7 +17,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from agents import evaluation, experiment, training
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from valuelearn import config
 
 ROOT = Path(__file__).parent.parent

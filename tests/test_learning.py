@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents import experiment
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from valuelearn import config, loop
 
 CONFIGS = Path(experiment.__file__).parent / "configs"

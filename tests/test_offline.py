@@ -8,7 +8,7 @@ import pytest
 
 from agents import conservative, evaluation, experiment, offline, parts, recordings, sac, td3
 from agents.disagreement import disagreement
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from envs import datasets
 from envs.datasets import Dataset
 from valuelearn import loop, replay

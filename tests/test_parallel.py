@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agents import experiment
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from valuelearn import config, loop
 from valuelearn.replay import ReplayState
 from valuelearn.types import FunctionalEnv

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import envs
-from agents.experiment import EnvConfig
+from agents.experiment_config import EnvConfig
 from valuelearn.types import EnvSpec, FunctionalEnv, Timestep
 
 

@@ -11,7 +11,7 @@ from scipy.stats import wasserstein_distance
 
 import envs
 from agents import experiment, stock_dqn
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from envs import probes
 from tests.probing import GAMMA, HEAD, NUM_ENVS, missed, trained
 from valuelearn import heads

@@ -7,7 +7,7 @@ import pytest
 
 from agents import experiment, model_fitting, models, ravl, training
 from agents.disagreement import DisagreementConfig
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from agents.sac import SACConfig
 from benchmarks import ravl as ravl_study
 from benchmarks.ravl_cases import HEADS, MEND, POINT

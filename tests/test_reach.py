@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agents import experiment, reach
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from envs import edge_of_reach as plane
 from valuelearn import config, loop
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents import curves
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from benchmarks import reproduce, reproduce_atari, reproduce_robots
 from envs import datasets
 from valuelearn import config, logs, plots

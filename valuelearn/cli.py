@@ -57,7 +57,7 @@ def train(
 ) -> None:
     """Train an agent from a config; leave metrics, a curve and parameters in a run folder."""
     from agents import training
-    from agents.experiment import ExperimentConfig
+    from agents.experiment_config import ExperimentConfig
     from valuelearn.config import load, placing
 
     cfg = load(ExperimentConfig, config, overrides or [])

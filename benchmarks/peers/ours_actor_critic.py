@@ -3,7 +3,7 @@
 import json
 import sys
 
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from benchmarks.peers import ours_loop
 from benchmarks.peers.ours_dqn import CONFIGS
 from valuelearn import config

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from benchmarks.peers import ours_loop
 from valuelearn import config
 

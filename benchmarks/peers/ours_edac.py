@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents.experiment import ExperimentConfig, make
+from agents.experiment import make
+from agents.experiment_config import ExperimentConfig
 from benchmarks.peers import ours_loop
 from benchmarks.peers.edac_task import Layers, beginning, outcome
 from benchmarks.peers.ours_dqn import CONFIGS

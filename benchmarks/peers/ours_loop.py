@@ -6,7 +6,7 @@ import resource
 import time
 
 from agents import experiment
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from valuelearn import loop
 from valuelearn.types import FunctionalEnv
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from agents import experiment
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from benchmarks.peers import ours_loop
 from benchmarks.peers.offline_task import recorded
 from benchmarks.peers.ours_dqn import CONFIGS

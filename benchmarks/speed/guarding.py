@@ -4,7 +4,7 @@ import operator
 import statistics
 from unittest import mock
 
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from benchmarks.peers import ours_dqn
 from benchmarks.speed import updates
 from benchmarks.speed.frameworks import TASKS

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from benchmarks.peers import ours_dqn
 from benchmarks.speed import updates
 from benchmarks.speed.frameworks import TASKS

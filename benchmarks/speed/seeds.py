@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from agents import experiment
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from benchmarks.peers import ours_dqn
 from benchmarks.speed.turns import by_turns
 from valuelearn import config, loop

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from agents import experiment
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from valuelearn import loop
 from valuelearn.types import Agent, FunctionalEnv, Memory
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from agents import training
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from benchmarks.scores import curve
 from valuelearn import config, logs, stats
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from agents import training
-from agents.experiment import ExperimentConfig
+from agents.experiment_config import ExperimentConfig
 from valuelearn import config, logs
 
 CASES = {

@@ -112,4 +112,5 @@ def write_animation(file: Path, frames: list[Any], seconds_per_frame: float = 1 
     try:
         imageio.mimwrite(file, frames, duration=1000 * seconds_per_frame, loop=0)
     except (OSError, ValueError) as error:
-        raise RunFolderError(f"{file}: cannot be written ({str(error).partition(chr(10))[0]})") from None
+        told = str(error).partition("\n")[0]
+        raise RunFolderError(f"{file}: cannot be written ({told})") from None
