@@ -97,16 +97,12 @@ def test_the_rule_for_targets_is_of_what_critics_say_of_actions():
     assert (values[0] < values[1]).all()
 
 
-def test_the_loss_that_is_told_is_the_one_that_is_descended():
-    sample, losses = batch(), []
-    for weight in (1.0, 2.0, 4.0):
-        config = sac.SACConfig(**COMMON, conservative={"weight": weight})
-        agent = sac.make(config, SPEC, 100, 1).agent
-        _, metrics, _ = agent.update(agent.init(jax.random.key(0), sample.transition.obs), sample)
-        losses.append(metrics["loss"])
-    first, second, third = losses
-    np.testing.assert_allclose(third - second, 2 * (second - first), rtol=1e-4)
-    assert abs(second - first) > 0.01
+def test_the_loss_that_is_told_is_the_one_that_is_descended(monkeypatch):
+    monkeypatch.setattr(sac, "regularizer", lambda *arguments: (jnp.float32(1e6), jnp.float32(0)))
+    agent = sac.make(sac.SACConfig(**COMMON, conservative={}), SPEC, 100, 1).agent
+    sample = batch()
+    learner = agent.init(jax.random.key(0), sample.transition.obs)
+    assert jax.jit(agent.update)(learner, sample)[1]["loss"] > 1e6
 
 
 def batch(size=6, seed=1):
