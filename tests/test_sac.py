@@ -11,7 +11,7 @@ from agents import critics, sac
 from agents.sac import SACConfig
 from valuelearn import ensembles, heads, loop, networks, replay
 from valuelearn.config import Misfit
-from valuelearn.types import EnvSpec, FunctionalEnv, Timestep, Transition
+from valuelearn.types import EnvSpec, FunctionalEnv, Sample, Timestep, Transition
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 HEADS = [name for name in heads.NAMES if name != "iqn"]
@@ -149,23 +149,17 @@ def test_settings_of_the_family(options):
 
 def test_critics_do_not_share_a_step():
     """How far one critic is moved does not depend on how many there are."""
-    env = constant()
+    spec, obs = constant().spec, jnp.ones((8, 1))
+    sample = Sample(
+        Transition(obs, jnp.zeros((8, 1)), jnp.ones(8), jnp.ones(8), obs), jnp.ones(8), jnp.arange(8)
+    )
     moved = []
     for count in (1, 4):
-        config = SACConfig(num_critics=count, network={"hidden": (8,)}, replay={"warmup_steps": 100})
-        algorithm = sac.make(config, env.spec, 1_000, 1)
-        obs = jnp.ones((8, 1))
-        state = algorithm.agent.init(jax.random.key(0), obs)
+        agent = sac.make(SACConfig(num_critics=count, network={"hidden": (8,)}), spec, 20_000, 1).agent
+        state = jax.jit(agent.init)(jax.random.key(0), obs)
         same = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), state.params["critics"])
         state = state._replace(params=state.params | {"critics": same}, target_params={"critics": same})
-        memory = algorithm.memory.init()
-        trajectory = loop.empty_trajectory(env.spec, 40)
-        step = trajectory.step._replace(
-            valid=jnp.ones((40, 8), bool), reward=jnp.ones((40, 8)), discount=jnp.ones((40, 8))
-        )
-        memory = jax.jit(algorithm.memory.add)(memory, trajectory._replace(step=step))
-        sample = algorithm.memory.sample(memory, jax.random.key(1))
-        after, _, _ = jax.jit(algorithm.agent.update)(state, sample)
+        after, _, _ = jax.jit(agent.update)(state, sample)
         moved.append(jax.tree.map(lambda x: np.asarray(x[0]), after.params["critics"]))
     for one, other in zip(*map(jax.tree.leaves, moved), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
