@@ -12,7 +12,6 @@ import envs
 from agents import asking, experiment, recordings
 from agents.experiment import Experiment
 from agents.experiment_config import ExperimentConfig
-from agents.parts import Algorithm
 from agents.stock_dqn import StockDQNConfig
 from envs import datasets
 from valuelearn import checkpoint, config, evaluate, logs, random_keys
@@ -28,14 +27,9 @@ ALONG = ("return_deviation", "held_value", "obtained")  # What `along` adds to t
 Say = Callable[[str], None]
 
 
-def algorithm(cfg: ExperimentConfig, spec: EnvSpec) -> Algorithm:
-    """The algorithm as it was trained, whatever the number of copies that it now plays."""
-    return experiment.make_algorithm(cfg, spec._replace(num_envs=cfg.env.num_envs))
-
-
 def learners(cfg: ExperimentConfig, saved: Path, spec: EnvSpec) -> list[LearnerState]:
     """The learner of each seed whose parameters a run saved in `saved`; nothing else of it is known."""
-    blank = experiment.abstract_learner(algorithm(cfg, spec), spec)
+    blank = experiment.abstract_learner(experiment.make_algorithm(cfg, spec), spec)
     like, seeds = blank.params, cfg.train.seeds
     # The parameters of seeds that were trained together, and only those, have an axis of seeds.
     if cfg.together:
@@ -58,7 +52,7 @@ def play(
     episodes: int,
 ) -> evaluate.Returns:
     """Returns of whole greedy episodes; a functional `env` has a copy for each."""
-    return _played(cfg, algorithm(cfg, env.spec).agent, env, learner, seed, episodes)
+    return _played(cfg, experiment.make_algorithm(cfg, env.spec).agent, env, learner, seed, episodes)
 
 
 def _played(
@@ -232,7 +226,7 @@ def _film(cfg: ExperimentConfig, folder: Path, video: Path) -> None:
     """Write one greedy episode of the first seed as an animation."""
     env = experiment.make_env(cfg, 1)
     assert not isinstance(env, FunctionalEnv)
-    agent = algorithm(cfg, env.spec).agent
+    agent = experiment.make_algorithm(cfg, env.spec).agent
     learner = learners(cfg, folder / "params", env.spec)[0]
     frames: list[np.ndarray] = []
     policy = (agent, env, learner, evaluate.Policy(cfg.evaluation.epsilon, cfg.evaluation.stochastic))

@@ -69,12 +69,14 @@ def make_env(
 
 
 def make_algorithm(config: ExperimentConfig, spec: EnvSpec) -> Algorithm:
-    """The agent and its replay, for environments of that shape.
+    """The agent and its replay, for environments of that shape; of copies there are the config's, whatever
+    the number that are played in now.
 
     Raises:
         Misfit: for a replay too small for them, or a network that cannot read their observations.
     """
     config.agent.network.check(spec.obs_shape)
+    spec = spec._replace(num_envs=config.env.num_envs)
     total_steps = config.train.env_frames // spec.frames_per_step
     if config.offline is not None and isinstance(config.agent, QConfig):
         total_steps = config.agent.steps_for(config.offline.updates)  # Schedules are of these.
@@ -189,8 +191,7 @@ def _rollouts(config: ExperimentConfig, rollouts: ravl.RolloutsConfig) -> ravl.R
 def _make_offline(config: ExperimentConfig, offline: recordings.OfflineConfig) -> Experiment:
     env = make_env(config, max(offline.episodes, 1))
     spec = env.spec
-    # As for training in the environment: of episodes there may be more than a replay has room for.
-    algorithm = make_algorithm(config, spec._replace(num_envs=config.env.num_envs))
+    algorithm = make_algorithm(config, spec)
     assert isinstance(config.agent, LearnerConfig | dqn.DQNConfig)  # As `recordings.check` has seen to.
     memory = recordings.memory(offline, config.agent, spec, config.env.clip_rewards, config.env.id)
     schedule = Schedule(

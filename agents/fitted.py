@@ -92,7 +92,7 @@ def evaluate(folder: Path, dataset: str, config: FittedConfig, updates: int, epi
         raise Misfit("agent.name", cfg.agent.name, reason)
     functional = envs.is_functional(cfg.env.id)
     env = experiment.make_env(cfg, episodes if functional else min(episodes, _COPIES))
-    spec, agent = env.spec, evaluation.algorithm(cfg, env.spec).agent
+    spec, agent = env.spec, experiment.make_algorithm(cfg, env.spec).agent
     recorded = datasets.load(dataset, spec, cfg.env.id)
     config = config.model_copy(update={"gamma": cfg.agent.gamma})
     first = jnp.asarray(recorded.obs[[rows.start for rows in datasets.episodes(recorded)]])

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents import fitted, recordings
+from agents import experiment, fitted, recordings
+from agents.experiment_config import ExperimentConfig
 from envs import datasets
 from envs.datasets import Dataset
 from tests.commands import call
 from tests.recordings import played
-from valuelearn import loop
+from valuelearn import config, loop
 from valuelearn.types import Agent, EnvSpec, LearnerState
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -72,6 +73,10 @@ def test_the_value_of_another_policy_than_the_datas(head, terminates):
 
 def test_more_episodes_than_a_replay_has_rows_are_no_matter():
     fitted.make(fitted.FittedConfig(), SPEC._replace(num_envs=1_000_000), POLICY, JUDGED, 2_000)
+    cfg = config.load(ExperimentConfig, CONFIGS / "classic" / "sac_pendulum.yaml")
+    spec = experiment.make_env(cfg, 1).spec._replace(num_envs=1_000_000)
+    of_one = experiment.make_algorithm(cfg, spec._replace(num_envs=1))
+    assert experiment.make_algorithm(cfg, spec).updates_per_iteration == of_one.updates_per_iteration
 
 
 @pytest.fixture(scope="module")

@@ -60,25 +60,23 @@ def _first_updates(name: str, cache: Path, folder: Path) -> float:
             process.wait()
 
 
-def _twice(name: str) -> tuple[float, float]:
+def _twice(name: str) -> dict[str, float]:
     """Seconds of a first start and of the next."""
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
-        runs = [Path(folder) / which / "run" for which in _WHICH]
-        for run in runs:
+        for which in _WHICH:
+            run = Path(folder) / which / "run"
             run.parent.mkdir()
-        cold, warm = (_first_updates(name, Path(folder) / "cache", run) for run in runs)
-    print(f"{name}: {cold:.1f} s, then {warm:.1f} s", file=sys.stderr)
-    return cold, warm
+            found[which] = _first_updates(name, Path(folder) / "cache", run)
+    print(f"{name}: {found['cold']:.1f} s, then {found['warm']:.1f} s", file=sys.stderr)
+    return found
 
 
 def compare(rounds: int) -> tuple[dict, bool]:
     """Seconds of each family's first start and of the next, and whether the bar is met."""
     runs = by_turns({name: partial(_twice, name) for name in FAMILIES}, rounds)
     medians = {
-        name: {
-            which: statistics.median(times)
-            for which, times in zip(_WHICH, zip(*found, strict=True), strict=True)
-        }
+        name: {which: statistics.median(run[which] for run in found) for which in _WHICH}
         for name, found in runs.items()
     }
     figures = ", ".join(f"{name} {of['cold']:.1f} then {of['warm']:.1f} s" for name, of in medians.items())
