@@ -79,7 +79,8 @@ def test_two_devices_learn_what_one_learns(name):
 
 def test_eight_devices_learn_what_one_learns():
     program = "from tests import test_parallel; print(test_parallel.differs('dqn', 8))"
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    environment = {**os.environ, "XLA_FLAGS": flags}
     command = [sys.executable, "-c", program]
     found = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
