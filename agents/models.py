@@ -17,8 +17,8 @@ from valuelearn.types import EnvSpec, FunctionalEnv, Network
 class ModelConfig(Section):
     """A model of the dynamics, after Yu et al. (2020) and Sims et al. (2024).
 
-    Unlike theirs it has standardised targets and bounds of log-variances for each member; and it is fitted
-    until no member gets better, where the code of Sims et al. has at least 350 epochs and at most 2,000.
+    Unlike theirs it has standardised targets and bounds of log-variances for each member; and its steps fall
+    from epoch to epoch, 200 at most, where the code of Sims et al. has at least 350 and at most 2,000.
     """
 
     dataset: str
@@ -32,7 +32,7 @@ class ModelConfig(Section):
     hidden: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)] = (200, 200, 200, 200)
     """Units of each hidden layer."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """Step size of Adam; 0.3 of it once no member gets better."""
+    """Step size of Adam in the first epoch; it falls evenly, to nothing after the last."""
     batch_size: Annotated[int, Field(gt=0)] = 256
     """Transitions of an update, for each member its own."""
     weight_decay: tuple[Annotated[float, Field(ge=0)], ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)
@@ -40,9 +40,9 @@ class ModelConfig(Section):
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the transitions that is not learnt from, and judges."""
     patience: Annotated[int, Field(gt=0)] = 5
-    """Epochs without a better member before steps become smaller, and then before fitting ends."""
+    """Epochs without a better member before fitting ends."""
     most_epochs: Annotated[int, Field(gt=0)] = 200
-    """Epochs after which fitting ends in any case; 2,000 in the code of Sims et al. (2024)."""
+    """Epochs over which steps become smaller, and after which fitting ends in any case."""
     open_loop_steps: Annotated[int, Field(gt=0)] = 20
     """Steps that the report has the model go on its own."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

@@ -93,12 +93,29 @@ def test_elites_are_the_best():
     assert kept.params["low"].tolist() == [1.0, 3.0]
 
 
+OPTIONS = {"members": 1, "batch_size": 2, "learning_rate": 1e-3, "weight_decay": (0.0, 0.0, 0.0)}
+
+
+def fits(**options):
+    """Fit networks of three layers to transitions in which nothing happens."""
+    still = dynamics.Transitions(*(jnp.zeros(shape) for shape in ((4, 1), (4, 1), (4,), (4, 1))))
+    network = dynamics.network(1, (4, 4))
+    return dynamics.fit(network, still, still, jax.random.key(0), **OPTIONS | options)
+
+
 def test_decay_wants_a_share_for_each_layer():
-    transitions = dynamics.Transitions(*(jnp.zeros(shape) for shape in ((4, 1), (4, 1), (4,), (4, 1))))
     with pytest.raises(ValueError, match="2 shares were given, and there are 3 layers"):
-        next(
-            dynamics.fit(
-                dynamics.network(1, (4, 4)), transitions, transitions, jax.random.key(0), members=1,
-                batch_size=2, learning_rate=1e-3, weight_decay=(0.0, 0.0), patience=1, most_epochs=1,
-            )
-        )  # fmt: skip
+        next(fits(weight_decay=(0.0, 0.0), patience=1, most_epochs=1))
+
+
+def test_steps_fall_evenly_to_nothing(monkeypatch):
+    def epoch(*_):
+        return lambda params, opt_state, rows, key, rate, *data: (params, opt_state, rows, rate[None])
+
+    monkeypatch.setattr(dynamics, "_epoch", epoch)  # What it tells as a member's error is the step size.
+    rates = [progress.errors[0] for progress in fits(patience=1, most_epochs=4)]
+    np.testing.assert_allclose(rates, [1e-3, 0.75e-3, 0.5e-3, 0.25e-3], rtol=1e-6)
+
+
+def test_fitting_ends_where_no_member_gets_better():
+    assert len(list(fits(learning_rate=0.0, patience=3, most_epochs=50))) == 4

@@ -22,7 +22,6 @@ _CLIPPED = 10.0  # Standard deviations beyond which an input is taken for one at
 _FIRST_BOUNDS = (-10.0, 0.5)  # Of log-variances, standardised; they are learnt.
 _BOUNDS_WEIGHT = 0.01  # Of drawing them together, in the loss.
 _IMPROVED = 0.01  # Share of a member's error by which it must fall to count as better.
-_SLOWER = 0.3  # Factor on the step size once no member gets better.
 
 
 class Model(NamedTuple):
@@ -158,8 +157,9 @@ def fit(
 ) -> Iterator[Progress]:
     """Fit a model, an epoch at a time, until no member gets better.
 
-    Members learn from bootstrap samples of `transitions`, and `held_out` judges them. Once no member's error
-    has fallen by a hundredth in `patience` epochs steps become smaller, and the next time fitting ends.
+    Members learn from bootstrap samples of `transitions`, and `held_out` judges them. Steps become smaller
+    from epoch to epoch, down to nothing after `most_epochs`; fitting ends before where no member's error has
+    fallen by a hundredth in `patience` epochs.
     """
     sample_key, init_key, key = jax.random.split(key, 3)
     x, y = joined(transitions)
@@ -180,8 +180,9 @@ def fit(
     epoch = jax.jit(_epoch(network, optimizer, batch_size))
     best, best_errors = params, np.full(members, np.inf)
     data, judges = standardized(transitions), standardized(held_out)
-    waited, rate = 0, learning_rate
+    waited = 0
     for number in range(most_epochs):
+        rate = learning_rate * (1 - number / most_epochs)
         epoch_key = jax.random.fold_in(key, number)
         params, opt_state, rows, found = epoch(params, opt_state, rows, epoch_key, rate, data, judges)
         errors = np.asarray(found, np.float64)
@@ -191,9 +192,7 @@ def fit(
         yield Progress(Model(best, inputs, targets), best_errors, number + 1)
         waited = 0 if better.any() else waited + 1
         if waited == patience:
-            if rate < learning_rate:
-                return
-            rate, waited = _SLOWER * rate, 0
+            return
 
 
 def _chosen(old: Params, new: Params, better: np.ndarray) -> Params:
