@@ -18,7 +18,7 @@ class ModelConfig(Section):
     """A model of the dynamics, after Yu et al. (2020) and Sims et al. (2024).
 
     Unlike theirs it has standardised targets and bounds of log-variances for each member; and its steps fall
-    from epoch to epoch, 200 at most, where the code of Sims et al. has at least 350 and at most 2,000.
+    to nothing over 200 epochs at most, where the code of Sims et al. has at least 350 and at most 2,000.
     """
 
     dataset: str
