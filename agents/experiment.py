@@ -142,11 +142,11 @@ def make(config: ExperimentConfig) -> Experiment:
         return _make_offline(config, config.offline)
     beside: Callable[[Memory], Memory] | None = None
     if config.rollouts is None:
-        env = make_env(config)
+        env = make_env(config, config.own_copies)
     else:
         env, agent, beside = _rollouts(config, config.rollouts)
         env, config = config.env.harder(env), config.model_copy(update={"agent": agent})
-    spec = env.spec
+    spec = env.spec._replace(num_envs=config.env.num_envs)
     if config.train.env_frames < spec.frames_per_step:
         reason = f"one step of {config.env.id} takes {spec.frames_per_step} frames"
         raise Misfit("train.env_frames", config.train.env_frames, reason, "env.id")

@@ -121,8 +121,8 @@ class ParallelConfig(Section):
     """Devices that each seed is computed on, with equal parts of its environments, replay and batches; a CPU
     is made into as many."""
     hosts: Annotated[int, Field(gt=0, le=65_536)] = 1
-    """Processes that train one run together, as a rule one a machine, with so many `devices` each; all are
-    started by the same command. For jitted environments."""
+    """Processes that train one run together, as a rule one a machine, with so many `devices` each and equal
+    parts of the environments; all are started by the same command."""
     critics: bool = False
     """Whether each of those devices has some of an ensemble's critics, which learn from whole batches, in the
     place of a part of the batches and of every critic."""
@@ -251,6 +251,11 @@ class ExperimentConfig(Section):
         return self._compiled or self.offline is not None
 
     @property
+    def own_copies(self) -> int:
+        """Copies of the environment that this process makes: inside the compiled loop all of them."""
+        return self.env.num_envs if self._compiled else self.env.num_envs // self.parallel.hosts
+
+    @property
     def _compiled(self) -> bool:
         """Whether what is played in runs inside the compiled loop."""
         return envs.is_functional(self.env.id) if self.rollouts is None else self.rollouts.compiled
@@ -268,9 +273,9 @@ class ExperimentConfig(Section):
         among = f"parallel.devices = {self.parallel.devices}"
         if self.parallel.hosts > 1:
             among += f" times parallel.hosts = {self.parallel.hosts}"
-            if not self._compiled or self.rollouts is not None or self.offline is not None:
-                reason = "it is for jitted environments, without recordings or rollouts; 1 is wanted"
-                raise Misfit("parallel.hosts", self.parallel.hosts, reason, "env.id", "offline", "rollouts")
+            if self.rollouts is not None or self.offline is not None:
+                reason = "it is for environments, without recordings or rollouts; 1 is wanted"
+                raise Misfit("parallel.hosts", self.parallel.hosts, reason, "offline", "rollouts")
         for key, size in sizes.items():
             if size % self.parallel.parts:
                 reason = f"a multiple of {among} is wanted"
@@ -298,6 +303,9 @@ class ExperimentConfig(Section):
             where = "on a dataset" if self.offline is not None else "inside the compiled loop"
             reason = f"a run {'in rollouts' if self.rollouts else where} leaves none; false is wanted"
             raise Misfit("checkpoint.experience", True, reason, "env.id", "offline", "rollouts")
+        if self.checkpoint.experience and self.parallel.hosts > 1:
+            reason = "of several hosts none has it all; false is wanted"
+            raise Misfit("checkpoint.experience", True, reason, "parallel.hosts")
 
     def _check_replay_saved(self) -> None:
         """Refuse to go on without a replay that holds more than experience."""

@@ -111,8 +111,12 @@ def _follow(cfg: ExperimentConfig) -> None:
     """
     built = experiment.make(cfg)
     start = _on_all_hosts(cfg, built, None)
-    with signals.stop_requests() as stopping:
-        *_, (chunk, _) = _told(cfg, _chunks(cfg, built, start, stopping), _fingerprints(cfg))
+    try:
+        with signals.stop_requests() as stopping:
+            *_, (chunk, _) = _told(cfg, _chunks(cfg, built, start, stopping), _fingerprints(cfg))
+    finally:
+        if not isinstance(built.env, FunctionalEnv):
+            built.env.close()
     hosts.leave()
     if chunk.refused is not None:
         raise flight.NotFiniteError("an update could not be made; the first host says why")

@@ -58,21 +58,26 @@ class _StockedHost:
     def __init__(self, env: HostEnv, stocks: Stocks) -> None:
         self._env, self._stocks = env, stocks
         self.spec = env.spec._replace(stock_size=stocks.size)
-        self._random = np.random.default_rng(0)
-        self._carried = self._fresh()
+        self._random: list[np.random.Generator] = []  # Of each copy its own, whatever other copies there are.
+        self._carried = self._fresh(np.zeros(self.spec.num_envs, bool))
 
-    def _fresh(self) -> np.ndarray:
-        shape = (self.spec.num_envs, self._stocks.num_draws)
-        return self._stocks.first(self._random.random(shape, np.float32))
+    def _fresh(self, which: np.ndarray) -> np.ndarray:
+        """Stocks f32[E, K] for the copies that begin an episode; what the others have there means nothing."""
+        draws = np.zeros((self.spec.num_envs, self._stocks.num_draws), np.float32)
+        for copy in np.flatnonzero(which):
+            draws[copy] = self._random[copy].random(self._stocks.num_draws, np.float32)
+        return self._stocks.first(draws)
 
     def reset(self, seed: int) -> Stocked:
-        obs = self._env.reset(seed)
-        self._random = np.random.default_rng((seed, 1))  # Not the numbers that the environment may draw.
-        self._carried = self._fresh()
-        return Stocked(obs, self._carried)
+        copies = range(self.spec.num_envs)
+        # Not the numbers that the environment may draw.
+        self._random = [np.random.default_rng((seed + copy, 1)) for copy in copies]
+        self._carried = self._fresh(np.ones(len(copies), bool))
+        return Stocked(self._env.reset(seed), self._carried)
 
     def step(self, action: np.ndarray) -> Timestep:
-        step = _carried_on(self._env.step(action), self._carried, self._fresh(), self._stocks, np)
+        step = self._env.step(action)
+        step = _carried_on(step, self._carried, self._fresh(step.last), self._stocks, np)
         self._carried = step.obs.stock
         return step
 

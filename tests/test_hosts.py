@@ -28,7 +28,9 @@ SIZES = [
     "env.num_envs=8",
     "train.collect_steps=4",
     "train.log_frames=64",
-    "train.env_frames=480",  # After the warm-up 104 updates.
+    "train.env_frames=1600",
+    "checkpoint.every_frames=400",
+    "checkpoint.policies_every_frames=480",  # After the warm-up 104 updates.
     "agent.network.hidden=[32]",
     "agent.replay.capacity=1024",
     "agent.replay.warmup_steps=64",
@@ -36,6 +38,7 @@ SIZES = [
     "agent.update_period_steps=4",
     "evaluation.episodes=2",
 ]
+INSIDE, OUTSIDE = "classic/cartpole", "gym/CartPole-v1"  # The compiled loop, and it.
 # Stands in for Slurm's, which this machine has not: the tasks of a job step, with what they are told.
 SRUN = """#!/bin/bash
 shift
@@ -106,47 +109,77 @@ def rows(folder, table):
         return list(csv.DictReader(file))
 
 
-@pytest.fixture(scope="module")
-def together(tmp_path_factory):
+@pytest.fixture(scope="module", params=[INSIDE, OUTSIDE])
+def together(request, tmp_path_factory):
     """The folder of a run of two hosts, started by the script for Slurm."""
     folder = tmp_path_factory.mktemp("hosts")
-    code, said = slurm_job(folder / "job", [folder / "run", CONFIG, *SIZES], SRUN)
+    arguments = [folder / "run", CONFIG, *SIZES, f"env.id={request.param}"]
+    code, said = slurm_job(folder / "job", arguments, SRUN)
     assert code == 0, said
     assert said.count("greedy return") == 1  # The first alone evaluates.
     return folder / "run"
 
 
 def test_two_hosts_learn_what_one_learns(together, tmp_path):
-    cfg = config.load(ExperimentConfig, CONFIG, SIZES)
+    """After a hundred updates; after many more roundings would add up."""
+    cfg = experiment.load_run(together, ["parallel.hosts=1", "evaluation.episodes=0"])
     training.train(cfg, tmp_path / "run", [], lambda text: None)
     spec = experiment.make_env(cfg).spec
-    alone, shared = (
-        evaluation.learners(cfg, folder / "params", spec) for folder in (tmp_path / "run", together)
-    )
-    apart = jax.tree.map(lambda x, y: np.abs(x - y).max(), alone[0].params, shared[0].params)
+    frames = min((together / "policies").iterdir(), key=lambda folder: int(folder.name)).name
+    folders = (tmp_path / "run", together)
+    learners = [evaluation.learners(cfg, folder / "policies" / frames, spec)[0] for folder in folders]
+    apart = jax.tree.map(lambda x, y: np.abs(x - y).max(), *(learner.params for learner in learners))
     assert max(jax.tree.leaves(apart)) < 1e-5
-    last = rows(together, "metrics")[-1]
-    assert int(float(last["updates"])) >= 100
-    for name, value in rows(tmp_path / "run", "metrics")[-1].items():
-        if name != "fingerprint":
-            assert float(last[name]) == pytest.approx(float(value), rel=1e-3, abs=1e-5, nan_ok=True)
+    of_one, of_two = (
+        next(row for row in rows(folder, "metrics") if float(row["env_frames"]) == int(frames))
+        for folder in folders
+    )
+    assert int(float(of_two["updates"])) >= 100
+    for name in of_one.keys() - {"fingerprint"}:
+        of_one[name], of_two[name] = (float(row[name] or "nan") for row in (of_one, of_two))
+        assert of_two[name] == pytest.approx(of_one[name], rel=1e-3, abs=1e-5, nan_ok=True)
 
 
-def test_asked_to_stop_one_of_them_all_stop_and_go_on_as_the_same_run(together, tmp_path):
-    folder = tmp_path / "run"
-    processes = started(["train", CONFIG, *SIZES, "parallel.hosts=2", "--run", folder])
-    metrics, until = folder / "metrics.csv", time.monotonic() + 240
-    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 1):
+def interrupted(together, folder, interrupt, due):
+    """Exit codes and words of two hosts that were to do the same and are interrupted once `due`, and then of
+    two that go on."""
+    processes = started(["train", together / "config.yaml", "--run", folder])
+    until = time.monotonic() + 240
+    while not due(folder):
         assert time.monotonic() < until and processes[0].poll() is None, ended(processes)
         time.sleep(0.01)
-    processes[1].send_signal(signal.SIGTERM)  # Not the one that saves.
-    codes, said = ended(processes)
-    assert codes == [130, 130], said
+    interrupt(processes)
+    before = ended(processes)
     assert len(rows(folder, "metrics")) < len(rows(together, "metrics"))
-    codes, said = ended(started(["resume", folder]))
-    assert codes == [0, 0], said
+    return before, ended(started(["resume", folder]))
+
+
+@pytest.mark.parametrize("together", [INSIDE], indirect=True)
+def test_asked_to_stop_one_of_them_all_stop_and_go_on_as_the_same_run(together, tmp_path):
+    (codes, said), resumed = interrupted(
+        together,
+        tmp_path / "run",
+        lambda processes: processes[1].send_signal(signal.SIGTERM),  # Not the one that saves.
+        lambda folder: (folder / "metrics.csv").exists() and len(rows(folder, "metrics")) > 0,
+    )
+    assert codes == [130, 130], said
+    assert resumed[0] == [0, 0], resumed[1]
     for table in ("metrics", "fingerprints"):
-        assert rows(folder, table) == rows(together, table)
+        assert rows(tmp_path / "run", table) == rows(together, table)
+
+
+@pytest.mark.parametrize("together", [OUTSIDE], indirect=True)
+def test_killed_they_go_on_as_the_same_run(together, tmp_path):
+    _, resumed = interrupted(
+        together,
+        tmp_path / "run",
+        lambda processes: [process.kill() for process in processes],
+        lambda folder: (folder / "policies").exists(),  # After the first checkpoint.
+    )
+    assert resumed[0] == [0, 0], resumed[1]
+    assert "the run goes on at frame 4" in resumed[1][0]
+    for table in ("metrics", "fingerprints"):
+        assert rows(tmp_path / "run", table) == rows(together, table)
 
 
 @pytest.mark.parametrize(("code", "again"), [(130, True), (1, False)])
@@ -173,7 +206,10 @@ def test_hosts_that_do_not_find_one_another():
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["env.id=gym/CartPole-v1"], "parallel.hosts is 2; it is for jitted environments"),
+        (
+            [f"env.id={OUTSIDE}", "checkpoint.experience=true"],
+            "checkpoint.experience is true; of several hosts none has it all; false is wanted",
+        ),
         (
             ["env.num_envs=7"],
             "env.num_envs is 7; a multiple of parallel.devices = 1 times parallel.hosts = 2",

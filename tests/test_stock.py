@@ -170,13 +170,14 @@ def test_slopes_are_kept():
 
 
 def test_a_host_environment_repeats_itself():
-    """Every stock comes from the seed."""
+    """Every stock comes from the seed, and of each copy from its own, whatever other copies there are."""
     first, second, other = (
         rollout(envs.stocked(host(gymnasium.vector.AutoresetMode.SAME_STEP), STOCKS), 9, seed)
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first[1].obs.stock, second[1].obs.stock)
     assert (first[1].obs.stock != other[1].obs.stock).any()
+    np.testing.assert_array_equal(first[1].obs.stock[:, 1:], other[1].obs.stock[:, :-1])
 
 
 @pytest.mark.parametrize(

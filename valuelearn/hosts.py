@@ -68,9 +68,16 @@ def wait() -> None:
     multihost.get_barrier_sync_fn()(key=f"wait_{next(_CALLS)}", timeout_ms=1000 * _PATIENCE)
 
 
+def from_each(tree: Any) -> Any:
+    """The numbers of every host, [hosts, ...], on all of them, who have to ask."""
+    if jax.process_count() == 1:
+        return jax.tree.map(lambda x: np.asarray(x)[None], tree)
+    return multihost_utils.process_allgather(tree)
+
+
 def any_of(flag: bool) -> bool:
     """Whether it is so on any of the hosts, all of which have to ask."""
-    return flag if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(flag)).any())
+    return bool(from_each(np.array(flag)).any())
 
 
 def whole(tree: Any) -> Any:

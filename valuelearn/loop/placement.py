@@ -96,8 +96,8 @@ def place(state: RunState, mesh: Mesh, division: Division, seeds: bool = True) -
     return RunState(place_learner(state.learner, mesh, division, seeds), memory, env, obs, key, env_steps)
 
 
-def put(state: RunState, placed: RunState) -> RunState:
-    """The state, which this process and those of other hosts hold whole, where it is to lie."""
+def put(state: Any, placed: Any) -> Any:
+    """The state, or a part of it, which every host holds whole, where it is to lie."""
     if jax.process_count() == 1:
         return jax.device_put(state, placed)
 
@@ -105,6 +105,27 @@ def put(state: RunState, placed: RunState) -> RunState:
         return jax.make_array_from_callback(x.shape, where, lambda index: x[index])
 
     return keyed(jax.tree.map(one, plain(state), placed), state)
+
+
+def by_copy(mesh: Mesh) -> NamedSharding:
+    """In parts by copies of the environment, along the first axis."""
+    return NamedSharding(mesh, PartitionSpec(_DATA))
+
+
+def joined(tree: Any, mesh: Mesh, axis: int = 0) -> Any:
+    """What each host holds of its own environments, whose copies lie along `axis`, as that of all hosts."""
+    if jax.process_count() == 1:
+        return tree
+    where = NamedSharding(mesh, PartitionSpec(*[None] * axis, _DATA))
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(where, x), tree)
+
+
+def own_part(x: jax.Array) -> np.ndarray:
+    """What this host holds of an array that lies in parts by copies of the environment."""
+    if jax.process_count() == 1:
+        return np.asarray(x)
+    parts = sorted(x.addressable_shards, key=lambda part: part.index[0].start)
+    return np.concatenate([np.asarray(part.data) for part in parts])
 
 
 def in_parts(memory: Memory, mesh: Mesh, division: Division) -> Memory:
