@@ -26,7 +26,7 @@ class EnvConfig(Section):
     """`minatar/<game>`, `classic/<name>`, `grid/<name>`, `pong/<points>`, `plane/<name>`, `probe/<name>`,
     `atari/<game>`, `mujoco/<gymnasium id>` or `gym/<gymnasium id>`."""
     num_envs: Annotated[int, Field(gt=0, le=65_536)] = 1
-    """Copies stepped together; at most 1,024 of environments outside the compiled loop."""
+    """Copies stepped together; at most 1,024 a host of environments outside the compiled loop."""
     patience_seconds: Annotated[float, Field(gt=0)] = 600.0
     """How long an environment of gymnasium's may not answer before the run ends, to be resumed."""
     sticky_actions: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -222,8 +222,8 @@ class ExperimentConfig(Section):
             if self.train.seeds > 1 and self.offline is None:
                 reason = f"{outside} one seed is trained at a time"
                 raise Misfit("train.seeds", self.train.seeds, reason, "env.id")
-            if self.env.num_envs > 1024:
-                reason = f"{outside} at most 1024 copies are stepped together"
+            if self.own_copies > 1024:
+                reason = f"{outside} at most 1024 copies are stepped together on one host"
                 raise Misfit("env.num_envs", self.env.num_envs, reason, "env.id")
         if self.offline is None:
             self.agent.check(self.env.num_envs, self.train.collect_steps)

@@ -40,6 +40,8 @@ def check_memory(cfg: ExperimentConfig, built: Experiment) -> str:
     free, device = free_bytes(), jax.devices()[0].device_kind
     if cfg.offline is None:
         experience = memory_bytes * seeds * sharing / parts
+        if cfg.parallel.hosts > 1 and cfg.checkpoint.replay:
+            experience += memory_bytes * sharing  # Every device gathers it all, to be saved.
     else:  # All seeds of a device learn from the same, and one copy is there already.
         experience = memory_bytes * sharing
         free += memory_bytes
@@ -68,6 +70,7 @@ def _mean_over_seeds(values: np.ndarray) -> float:
         return float(np.nanmean(values))
 
 
+@hosts.together()
 def train(cfg: ExperimentConfig, folder: Path, command: list[str], say: Say) -> None:
     """Train one run, or several seeds of it at once, and leave everything in `folder`.
 
@@ -75,7 +78,7 @@ def train(cfg: ExperimentConfig, folder: Path, command: list[str], say: Say) -> 
         Misfit: where the environment or the memory does not allow what the config asks.
         RunFolderError: where the folder is in use or cannot be written.
         NotFiniteError: where an update could not be made.
-        HostError: where the other hosts do not come.
+        HostError: where the other hosts do not come, or end.
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
     if not _join(cfg):
@@ -113,14 +116,15 @@ def _follow(cfg: ExperimentConfig) -> None:
     start = _on_all_hosts(cfg, built, None)
     try:
         with signals.stop_requests() as stopping:
-            *_, (chunk, _) = _told(cfg, _chunks(cfg, built, start, stopping), _fingerprints(cfg))
+            for chunk, _ in _told(cfg, _chunks(cfg, built, start, stopping), _fingerprints(cfg)):
+                last = chunk
     finally:
         if not isinstance(built.env, FunctionalEnv):
             built.env.close()
     hosts.leave()
-    if chunk.refused is not None:
+    if last.refused is not None:
         raise flight.NotFiniteError("an update could not be made; the first host says why")
-    if not _trained(cfg, built, chunk.state):
+    if not _trained(cfg, built, last.state):
         raise Interrupted("the first host says where the run is saved")
 
 
@@ -130,6 +134,7 @@ def _say_of_dataset(cfg: ExperimentConfig, built: Experiment, say: Say) -> None:
         say(f"there are {count:,} transitions of {cfg.offline.dataset} to learn from")
 
 
+@hosts.together()
 def resume(folder: Path, command: list[str], say: Say) -> None:
     """Go on with an interrupted run from its newest checkpoint, or from its beginning where it has none.
 
@@ -139,7 +144,7 @@ def resume(folder: Path, command: list[str], say: Say) -> None:
         RunFolderError, ConfigError, CheckpointError: where the folder is not a run, or in use.
         Misfit: where the memory does not allow what the config asks.
         NotFiniteError: where an update could not be made.
-        HostError: where the other hosts do not come.
+        HostError: where the other hosts do not come, or end.
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
     cfg = experiment.load_run(folder)
@@ -373,7 +378,9 @@ def _train(
             start = _on_all_hosts(cfg, built, saved)
             for chunk, prints in _told(cfg, _chunks(cfg, built, start, stopping), fingerprints):
                 if chunk.refused is not None:
-                    raise flight.record(folder, built, chunk, _seeds(cfg), cfg.together)
+                    refusal = flight.record(folder, built, chunk, _seeds(cfg), cfg.together)
+                    hosts.leave()
+                    raise refusal
                 before = record.come
                 record.chunk(chunk, prints)
                 kept = _keep_policy(cfg, folder, chunk, before, record.come)
@@ -399,6 +406,7 @@ def _train(
         if not isinstance(built.env, FunctionalEnv):
             built.env.close()
     if not _trained(cfg, built, chunk.state):
+        hosts.leave()
         where = f"{_unit(cfg)} {record.come:,}"
         raise Interrupted(f"saved at {where}; go on with: valuelearn resume {folder}")
     logs.seal(folder)

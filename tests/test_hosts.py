@@ -39,6 +39,25 @@ SIZES = [
     "evaluation.episodes=2",
 ]
 INSIDE, OUTSIDE = "classic/cartpole", "gym/CartPole-v1"  # The compiled loop, and it.
+BURNT = """
+import os
+
+import gymnasium
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+
+
+class Burnt(CartPoleEnv):
+    steps = 0
+
+    def step(self, action):
+        type(self).steps += 1
+        if self.steps == 100 and os.environ["JAX_PROCESS_ID"] == os.environ["BURNT"]:
+            raise RuntimeError("the motor burnt")
+        return super().step(action)
+
+
+gymnasium.register("Burnt-v0", Burnt, max_episode_steps=500)
+"""
 # Stands in for Slurm's, which this machine has not: the tasks of a job step, with what they are told.
 SRUN = """#!/bin/bash
 shift
@@ -62,14 +81,14 @@ def free_port():
     raise OSError("no port is free")
 
 
-def started(arguments):
+def started(arguments, **variables):
     """Two processes of one command, the first host's first."""
     meeting = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}"}
     return [
         subprocess.Popen(
             [BIN / "valuelearn", *arguments],
             cwd=ROOT,
-            env={**os.environ, **meeting, "JAX_PROCESS_ID": str(number)},
+            env={**os.environ, **meeting, **variables, "JAX_PROCESS_ID": str(number)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -145,8 +164,7 @@ def interrupted(together, folder, interrupt, due):
     two that go on."""
     processes = started(["train", together / "config.yaml", "--run", folder])
     until = time.monotonic() + 240
-    while not due(folder):
-        assert time.monotonic() < until and processes[0].poll() is None, ended(processes)
+    while not due(folder) and time.monotonic() < until and processes[0].poll() is None:
         time.sleep(0.01)
     interrupt(processes)
     before = ended(processes)
@@ -177,9 +195,25 @@ def test_killed_they_go_on_as_the_same_run(together, tmp_path):
         lambda folder: (folder / "policies").exists(),  # After the first checkpoint.
     )
     assert resumed[0] == [0, 0], resumed[1]
-    assert "the run goes on at frame 4" in resumed[1][0]
+    assert "the run goes on at frame" in resumed[1][0]
     for table in ("metrics", "fingerprints"):
         assert rows(tmp_path / "run", table) == rows(together, table)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_where_one_of_them_cannot_go_on_none_does(tmp_path, number):
+    """Without waiting for one another."""
+    (tmp_path / "burnt.py").write_text(BURNT)
+    arguments = ["train", CONFIG, *SIZES, "parallel.hosts=2", "env.id=gym/burnt:Burnt-v0"]
+    before = time.monotonic()
+    codes, said = ended(
+        started([*arguments, "--run", tmp_path / "run"], PYTHONPATH=str(tmp_path), BURNT=str(number))
+    )
+    assert time.monotonic() - before < 200  # JAX's own patience is 300 seconds.
+    assert codes == [2, 2], said
+    assert "burnt:Burnt-v0: step raised RuntimeError: the motor burnt" in said[number]
+    assert "another host has ended, and says why" in said[1 - number]
+    assert "Traceback" not in said[0] + said[1]
 
 
 @pytest.mark.parametrize(("code", "again"), [(130, True), (1, False)])

@@ -3,8 +3,13 @@
 Arrays lie in parts over the devices of all of them; the first host alone reads and writes the run's folder.
 """
 
+import atexit
+import contextlib
 import itertools
 import os
+import re
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -18,10 +23,13 @@ from valuelearn.random_keys import keyed, plain
 COORDINATOR, NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_PROCESS_ID"
 _CALLS = itertools.count()
 _PATIENCE = 600  # Seconds that hosts wait for one another.
+_LOST = re.compile(
+    "gloo|nccl|peer|barrier|coordination", re.IGNORECASE
+)  # In what JAX says of others that ended.
 
 
 class HostError(UserError):
-    """Hosts that do not find one another."""
+    """Hosts that do not find one another, or lose one another."""
 
 
 def join(hosts: int, devices: int) -> None:
@@ -50,12 +58,39 @@ def join(hosts: int, devices: int) -> None:
             f"({' '.join(str(error).split())[:200]}); start them under a scheduler, or with {COORDINATOR} "
             f"the first one's ADDRESS:PORT and {NUMBER} 0 to {hosts - 1}"
         ) from error
+    atexit.register(_desert)  # Before what JAX registered.
 
 
 def leave() -> None:
-    """Part from the others, once all have come this far."""
+    """Part from the others, once all have come this far; a process that ends without it has failed."""
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()
+
+
+def _desert() -> None:
+    """End at once where this host alone could not go on: JAX would wait for the others, and they for it."""
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """What hosts do together; where one of them has ended, the others hear a sentence.
+
+    Raises:
+        HostError: in the place of what JAX raises then.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        if not jax.distributed.is_initialized() or _LOST.search(text) is None:
+            raise
+        raise HostError(f"another host has ended, and says why ({text[:200]})") from error
 
 
 def first() -> bool:

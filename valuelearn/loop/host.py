@@ -68,9 +68,10 @@ def _cut(trajectory: Trajectory) -> tuple[Trajectory, np.ndarray]:
 
 def _of_all(step: Timestep) -> tuple[Experience, int]:
     """What these steps brought to the environments of all hosts, and how many of them counted."""
-    brought, counted = hosts.from_each((experience_of(step, np), step.valid.sum()))
-    of_each = (Experience(*numbers) for numbers in zip(*brought, strict=True))
-    return functools.reduce(lambda first, second: merged(first, second, np), of_each), int(counted.sum())
+    own = np.stack([*experience_of(step, np), step.valid.sum()]).astype(np.float32)
+    each = hosts.from_each(own)  # In one array: each that hosts pass on takes a round of its own.
+    experiences = (Experience(*numbers[:-1]) for numbers in each)
+    return functools.reduce(lambda one, other: merged(one, other, np), experiences), int(each[:, -1].sum())
 
 
 def _metrics(state: RunState, experience: Experience, metrics: list[Metrics]) -> dict[str, np.ndarray]:
@@ -92,7 +93,8 @@ def train_host(
     """Train one seed on a host environment, a chunk at a time.
 
     The updates that follow an iteration are made while the next one is collected, those of a chunk's last
-    one before the chunk is given out: it has learnt as far as in the compiled loop.
+    one before the chunk is given out: it has learnt as far as in the compiled loop. On several hosts, which
+    have to ask for everything in one order, a CPU makes updates and chooses actions by turns.
 
     Over several devices what is remembered of the environments, and batches or critics, lie in parts. Of
     several hosts each has such an environment, and its copies follow those of the host before.
@@ -119,11 +121,12 @@ def train_host(
         return tuple(jax.random.split(key, 3))
 
     obs = reset()
-    empty = jax.tree.map(np.asarray, empty_trajectory(env.spec, schedule.steps_per_iteration))
     whole = placed.env_steps
     act, seconds = compiled(act, learner, joined(obs, mesh), key, 0, 0, donate=(), out=by_copy(mesh))
     split, more = compiled(split, key, donate=(), out=whole)
+    empty = jax.device_get(empty_trajectory(env.spec, schedule.steps_per_iteration))
     add, and_more = compiled(memory.add, memory_state, joined(empty, mesh, 1), donate=(0,), out=placed.memory)
+    del empty
     # Later actions of an iteration are those of the learner before the updates that are made meanwhile.
     taken = (0, 1) if schedule.steps_per_iteration == 1 else (1,)
     out = (placed.learner, placed.memory, whole, whole)
@@ -146,7 +149,6 @@ def train_host(
         for index in range(schedule.steps_per_iteration):
             if index:
                 ask = functools.partial(act, learner, joined(obs, mesh), key, index, env_steps)
-                # Several hosts have to ask for everything in one order, and so from one thread.
                 action = ask() if jax.process_count() > 1 else elsewhere.submit(ask).result()
             step = env.step(chosen := own_part(action))
             steps.append(Trajectory(obs, chosen, step))

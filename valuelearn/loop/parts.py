@@ -56,7 +56,7 @@ class Chunk(NamedTuple):
     compile_seconds: float  # Spent compiling within this chunk.
     checkpoint: bool  # A checkpoint is due: a run can go on from this state,
     exact: bool  # as the run that it would have been without the interruption.
-    cut: np.ndarray | None = None  # bool[E] whose episodes were cut here, of a host environment.
+    cut: np.ndarray | None = None  # bool[E] whose episodes were cut here, of what this host steps itself.
     refused: Any = None  # [seeds, ...] what an update that was not made was to learn from; the run ends.
 
 
