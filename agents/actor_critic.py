@@ -42,8 +42,8 @@ class LearnerConfig(Section):
     """Rewards are divided by the standard deviation of the discounted returns so far, or by more where one
     went beyond so many of it (SimbaV2 takes 5, which then are the support's ends); none for not."""
     reset_updates: tuple[Annotated[int, Field(gt=0)], ...] = ()
-    """Updates after which networks and optimisers start anew, while the replay is kept (BRO: 15,000, 50,000,
-    250,000, ...)."""
+    """Updates after which networks and optimisers start anew, while the replay is kept (BRO: those of
+    15,000, 50,000, 250,000, ... agent steps, ten times as many at its ten updates a step)."""
 
     @property
     def needs_dataset(self) -> bool:

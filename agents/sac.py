@@ -20,7 +20,7 @@ from agents.conservative import ConservativeConfig, regularizer
 from agents.disagreement import DisagreementConfig, disagreement
 from agents.parts import Algorithm
 from valuelearn import ensembles
-from valuelearn.policies import gaussian, tanh_gaussian
+from valuelearn.policies import LEAST_LOG_STD, gaussian, tanh_gaussian
 from valuelearn.types import EnvSpec, LearnerState, Metrics, Params, Sample
 
 
@@ -35,6 +35,8 @@ class SACConfig(ActorCriticConfig):
     """Return units for a unit of entropy at the beginning; it is learnt."""
     target_entropy: float = -1.0
     """Entropy per number of an action that the temperature is adjusted for."""
+    least_log_std: Annotated[float, Field(lt=2)] = LEAST_LOG_STD
+    """Logarithm of the smallest standard deviation of the policy's Gaussian; EDAC and RAVL have -5."""
     entropy_in_target: bool = True
     """Whether the entropy is part of the values; CQL leaves it to the actor."""
     conservative: ConservativeConfig | None = None
@@ -75,13 +77,13 @@ def make(config: SACConfig, spec: EnvSpec, total_steps: int, collect_steps: int)
         }
 
     def sampled(part: Params, obs: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return tanh_gaussian(*gaussian(actor.apply(part, obs)), key)
+        return tanh_gaussian(*gaussian(actor.apply(part, obs), config.least_log_std), key)
 
     def act(params: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
         return sampled(params["actor"], obs, key)[0]
 
     def greedy(params: Params, obs: jax.Array) -> jax.Array:
-        return jnp.tanh(gaussian(actor.apply(params["actor"], obs))[0])
+        return jnp.tanh(gaussian(actor.apply(params["actor"], obs), config.least_log_std)[0])
 
     def value(params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
         return critics.value(params["critics"], obs, action, config.actor_rule)

@@ -147,6 +147,19 @@ def test_settings_of_the_family(options):
     assert found["value"] == pytest.approx(wanted, abs=0.1)
 
 
+@pytest.mark.parametrize(("least", "beyond"), [(-20.0, 0.008), (1.9, 0.692)])
+def test_the_policy_is_no_narrower_than_its_least(least, beyond):
+    """Of a Gaussian of deviation 1, or exp(1.9), so much lies where the tanh is above 0.99."""
+    spec = constant(1).spec._replace(num_envs=20_000)
+    config = sac.SACConfig(least_log_std=least, network={"hidden": (8,)}, replay={"warmup_steps": 1})
+    agent, obs = sac.make(config, spec, 10, 1).agent, jnp.zeros((20_000, *spec.obs_shape))
+    learner = agent.init(jax.random.key(0), obs)
+    actor = jax.tree.map(jnp.zeros_like, learner.params["actor"])  # Says a mean and a logarithm of 0.
+    learner = learner._replace(params=learner.params | {"actor": actor})
+    action = agent.act(learner, obs, jax.random.key(1), 10)
+    assert float((jnp.abs(action) > 0.99).mean()) == pytest.approx(beyond, abs=0.01)
+
+
 def test_critics_do_not_share_a_step():
     """How far one critic is moved does not depend on how many there are."""
     spec, obs = constant().spec, jnp.ones((8, 1))

@@ -11,22 +11,22 @@ BREAKOUT = Support(-10.0, 10.0, 51, 0.99, sigma_ratio=0.75)
 def test_breakout_by_hand():
     """Rewards of -1 to 1 at 0.99 make returns of -100 to 100.
 
-    Three sigma on each side are 4.5 of the 51 bins: 200 / 46.5 = 4.301 wide, 9.677 free, 109.68
+    Four sigma on each side are 6 of the 51 bins: 200 / 45 = 4.444 wide, 13.33 free, 113.33
     rounded outwards to three digits. The advice is the same for any n-step.
     """
     fit = support_doctor.fitting(BREAKOUT, -1.0, 1.0)
-    assert (fit.v_min, fit.v_max) == (-110.0, 110.0)
+    assert (fit.v_min, fit.v_max) == (-114.0, 114.0)
     one, three = (support_doctor.prescription(BREAKOUT, -1.0, 1.0, n_step) for n_step in (1, 3))
     for text in (one, three):
-        assert text.startswith("agent.head_options.v_min=-110 agent.head_options.v_max=110\n")
+        assert text.startswith("agent.head_options.v_min=-114 agent.head_options.v_max=114\n")
         assert "No return leaves [-100, 100]" in text
-        assert "The 51 bins are 4.31 apart." in text and "10 is left free on each side" in text
+        assert "The 51 bins are 4.47 apart." in text and "14 is left free on each side" in text
     assert "1 + 0.99 x 100 = 100." in one
     assert "2.97 + 0.9703 x 100 = 100." in three  # 1 + 0.99 + 0.9801, and 0.99 cubed.
 
 
 def test_cartpole_by_hand():
-    """Returns to 500 are discounted: 1 / (1 - 0.99) = 100, without three sigma for two-hot."""
+    """Returns to 500 are discounted: 1 / (1 - 0.99) = 100, without room to spare for two-hot."""
     support = Support(-10.0, 10.0, 51, 0.99)
     fit = support_doctor.fitting(support, 1.0, 1.0)
     assert (fit.v_min, fit.v_max) == (0.0, 100.0)
@@ -47,7 +47,8 @@ def test_the_advice_holds_every_return(reward, transform):
     support = Support(-1.0, 1.0, 51, 0.9, 0.75, transform)
     fit = support_doctor.fitting(support, -2 * reward, reward)
     assert fit.v_min < -20 * reward and fit.v_max > 10 * reward
-    assert fit.v_max - fit.v_min < 4 * 30 * reward
+    # Three bins more at each end: where symlog has 45 from -200,000 to 100,000, exp(1.58) times as far.
+    assert fit.v_max - fit.v_min < 4.9 * 30 * reward
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_the_advice_holds_every_return(reward, transform):
         (BREAKOUT._replace(gamma=1.0), (-1.0, 1.0), "gamma is 1.0; a number from 0 to below 1 is wanted"),
         (BREAKOUT, (1.0, -1.0), "the rewards are 1 to -1; a range with a reward is wanted"),
         (BREAKOUT, (0.0, 0.0), "the rewards are 0 to 0"),
-        (BREAKOUT._replace(num_bins=4), (0.0, 1.0), "num_bins is 4; more than 4.5 are wanted"),
+        (BREAKOUT._replace(num_bins=4), (0.0, 1.0), "num_bins is 4; more than 6 are wanted"),
     ],
 )
 def test_what_has_no_answer(support, rewards, sentence):
@@ -65,15 +66,15 @@ def test_what_has_no_answer(support, rewards, sentence):
 
 
 def test_the_warning_where_no_ends_would_do():
-    """Three sigma of two bins each, on both sides, are twelve bins."""
+    """Four sigma of two bins each, on both sides, are sixteen bins."""
     support = BREAKOUT._replace(num_bins=11, sigma_ratio=2.0)
     found = support_doctor.diagnosis(support, {"clipped_above": 0.25}, 0.0, 1.0)
     assert found == (
         "25.0% of the target mass is lost above agent.head_options.v_max = 10; no ends would hold every "
-        "return, as all 11 bins are within 3 sigma of one: give agent.head_options.num_bins more than 12"
+        "return, as all 11 bins are within 4 sigma of one: give agent.head_options.num_bins more than 16"
     )
     assert "would hold every return" in support_doctor.diagnosis(
-        support._replace(num_bins=13), {"clipped_above": 0.25}, 0.0, 1.0
+        support._replace(num_bins=17), {"clipped_above": 0.25}, 0.0, 1.0
     )
 
 
@@ -83,10 +84,10 @@ def test_the_warning():
         support_doctor.diagnosis(BREAKOUT, {"clipped_below": 0.0, "clipped_above": 0.0099}, 0.0, 1.0) is None
     )
     found = support_doctor.diagnosis(BREAKOUT, {"clipped_below": 0.0, "clipped_above": 0.25}, 0.0, 1.0)
-    # Returns of 0 to 100; 100 / 46.5 = 2.15 wide, 4.84 free on each side.
+    # Returns of 0 to 100; 100 / 45 = 2.22 wide, 6.67 free on each side.
     assert found == (
         "25.0% of the target mass is lost above agent.head_options.v_max = 10; with rewards from 0 to 1, "
-        "v_min=-4.84 and v_max=105 would hold every return"
+        "v_min=-6.67 and v_max=107 would hold every return"
     )
     for support in (BREAKOUT._replace(gamma=1.0), BREAKOUT._replace(of_returns=False)):
         found = support_doctor.diagnosis(support, {"clipped_below": 0.0, "clipped_above": 0.25}, 0.0, 1.0)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from valuelearn.types import EnvSpec
 
-_LEAST_LOG_STD, _GREATEST_LOG_STD = -20.0, 2.0  # As in Haarnoja et al. (2018).
+LEAST_LOG_STD, _GREATEST_LOG_STD = -20.0, 2.0  # As in Haarnoja et al. (2018).
 
 
 def epsilon_greedy(action: jax.Array, epsilon: jax.Array | float, spec: EnvSpec, key: jax.Array) -> jax.Array:
@@ -18,15 +18,15 @@ def epsilon_greedy(action: jax.Array, epsilon: jax.Array | float, spec: EnvSpec,
     return jnp.where(explore < epsilon, (uniform[0] * spec.num_actions).astype(action.dtype), action)
 
 
-def gaussian(out: jax.Array) -> tuple[jax.Array, jax.Array]:
+def gaussian(out: jax.Array, least_log_std: float = LEAST_LOG_STD) -> tuple[jax.Array, jax.Array]:
     """Means [..., D] and logarithms of standard deviations, within bounds, of outputs [..., 2 D]."""
     mean, log_std = jnp.split(out, 2, axis=-1)
-    return mean, bounded(log_std)
+    return mean, bounded(log_std, least_log_std)
 
 
-def bounded(log_std: jax.Array) -> jax.Array:
-    """Logarithms of standard deviations between those of nearly nothing and of more than actions span."""
-    return jnp.clip(log_std, _LEAST_LOG_STD, _GREATEST_LOG_STD)
+def bounded(log_std: jax.Array, least: float = LEAST_LOG_STD) -> jax.Array:
+    """Logarithms of standard deviations between the least and that of more than actions span."""
+    return jnp.clip(log_std, least, _GREATEST_LOG_STD)
 
 
 def tanh_gaussian(mean: jax.Array, log_std: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:

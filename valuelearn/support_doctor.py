@@ -9,7 +9,7 @@ import numpy as np
 from valuelearn import checks, supports
 
 _ALARM = 0.01  # Share of target mass beyond one end.
-_PAD_SIGMAS = 3.0  # Nearer to an end, HL-Gauss targets are pulled inwards.
+_PAD_SIGMAS = 4.0  # Nearer to an end, HL-Gauss targets are pulled inwards.
 
 
 class Support(NamedTuple):
@@ -62,7 +62,7 @@ def _free_bins(support: Support) -> float:
 def fitting(support: Support, reward_min: float, reward_max: float) -> Support:
     """The support with the ends moved so that it holds every return of rewards in that range.
 
-    For HL-Gauss three sigma are left free on each side.
+    For HL-Gauss four sigma are left free on each side.
 
     Raises:
         ValueError: for gamma outside [0, 1), rewards out of order, not finite or all 0, or no more bins
@@ -103,8 +103,8 @@ def prescription(support: Support, reward_min: float, reward_max: float, n_step:
         f"{gamma**n_step:.4g} x {bound:.4g} = {bound:.4g}.",
     ]
     if fit.sigma_ratio:
-        free = f"{min(fit.v_max - high, low - fit.v_min):.3g} is left free on each side, 3 sigma or more"
-        lines.append(f"{free}: nearer to an end, targets are pulled inwards.")
+        free = f"{min(fit.v_max - high, low - fit.v_min):.3g} is left free on each side"
+        lines.append(f"{free}, {_PAD_SIGMAS:g} sigma or more: nearer to an end, targets are pulled inwards.")
     # HL-Gauss's bins lie between the ends, the locations of others on them; a transform's differ in width.
     apart = (fit.v_max - fit.v_min) / (fit.num_bins if fit.sigma_ratio else fit.num_bins - 1)
     size = f"The {fit.num_bins} bins are {apart:.3g} apart. " if fit.transform == "identity" else ""
@@ -134,8 +134,8 @@ def diagnosis(
         return f"{loss}; rewards alone do not bound what is learnt here: widen it"
     if support.num_bins <= (free := _free_bins(support)):
         return (
-            f"{loss}; no ends would hold every return, as all {support.num_bins} bins are within 3 sigma of "
-            f"one: give agent.head_options.num_bins more than {free:g}"
+            f"{loss}; no ends would hold every return, as all {support.num_bins} bins are within "
+            f"{_PAD_SIGMAS:g} sigma of one: give agent.head_options.num_bins more than {free:g}"
         )
     fit = fitting(support, reward_min, reward_max)
     return (
