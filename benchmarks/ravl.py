@@ -1,6 +1,7 @@
 """Rollouts that end early, in a plane whose dynamics are known: what that does, and what mends it.
 
-    python -m benchmarks.ravl point | heads | mend | accuracy [--seeds 5] [--runs runs/ravl] [--out FOLDER]
+    python -m benchmarks.ravl point | heads | mend | critics | accuracy
+        [--seeds 5] [--runs runs/ravl] [--out FOLDER]
 
 `point`: soft actor-critics (`agents/configs/plane/rollouts.yaml`) learn in rollouts of 10 steps, as they
 are; with the true values told of the states at the edge of reach, and nowhere else; with those of as many
@@ -17,6 +18,8 @@ has no bars: whatever comes out is what it was run for.
 diversity of several weights, and heads that are a softmax over a support, which ends where returns can end
 or far beyond. Bars: one of them obtains at least 0.85 of the best return, with values within half of the best
 policy's.
+
+`critics`: the lowest of five, twenty and thirty critics, where `mend` has two and ten. It has no bars.
 
 `accuracy`: rollouts of 10 steps of a model that was fitted to twenty random moves, moved towards what is true
 by growing shares, until it is exact: without pessimism, with the model's doubt taken off rewards (MOPO),
@@ -43,7 +46,7 @@ from matplotlib.axes import Axes
 from agents import evaluation, experiment, model_fitting, models, reach
 from agents.sac import SACConfig
 from benchmarks import evidence, figures
-from benchmarks.ravl_cases import HEADS, MEND, PESSIMISM, POINT, TRUTH, Case
+from benchmarks.ravl_cases import CRITICS, HEADS, MEND, PESSIMISM, POINT, TRUTH, Case
 from envs import datasets, edge_of_reach
 from envs.datasets import Dataset
 from valuelearn import logs, stats
@@ -234,6 +237,12 @@ def mend(seeds: int, runs: Path, out: Path) -> bool:
     return bool(mended)
 
 
+def critics(seeds: int, runs: Path, out: Path) -> bool:
+    """How many critics it takes, of which the lowest counts."""
+    compare("critics", CRITICS, tuple(CRITICS), seeds, runs, out)
+    return True
+
+
 def _model(folder: Path) -> Path:
     """A model that saw little of the plane, fitted where it is missing."""
     model, file = folder / "model", folder / "moves.hdf5"
@@ -279,6 +288,7 @@ STUDIES: dict[str, Callable[[int, Path, Path], bool]] = {
     "point": point,
     "heads": heads,
     "mend": mend,
+    "critics": critics,
     "accuracy": accuracy,
 }
 

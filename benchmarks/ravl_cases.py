@@ -60,6 +60,10 @@ MEND = {
     "hl_gauss, two critics": HEADS["hl_gauss, two critics"],
     "hl_gauss, two critics, 51 bins": Case(agent=("agent.head=hl_gauss", _support(bins=51))),
 }
+CRITICS = {
+    f"mse, {name} critics": Case(agent=(f"agent.num_critics={count}",))
+    for name, count in {"five": 5, "twenty": 20, "thirty": 30}.items()
+}
 TRUTH = (0.0, 0.5, 0.9, 1.0)
 PESSIMISM: dict[str, tuple[str, tuple[str, ...]]] = {  # What is taken off rewards, and which critics.
     "none": ("penalty: 0", ()),

@@ -10,7 +10,7 @@ from agents.disagreement import DisagreementConfig
 from agents.experiment_config import ExperimentConfig
 from agents.sac import SACConfig
 from benchmarks import ravl as ravl_study
-from benchmarks.ravl_cases import HEADS, MEND, POINT
+from benchmarks.ravl_cases import CRITICS, HEADS, MEND, POINT
 from envs import datasets, edge_of_reach
 from tests.test_models import CONFIG, SMALL, swinging
 from valuelearn import config, dynamics, logs
@@ -21,6 +21,7 @@ RAVL = CONFIG.parent.parent / "configs" / "rollouts" / "ravl.yaml"
 ENV, ROBOT = "gym/Pendulum-v1", "mujoco/InvertedPendulum-v5"
 SPEC = EnvSpec((3,), np.dtype(np.float32), 0, 512, action_size=1)
 AGENT = SACConfig(replay={"batch_size": 40})
+CASES = {**POINT, **HEADS, **MEND, **CRITICS}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_a_model_of_the_plane_is_moved_towards_the_truth(tmp_path, play_function
     np.testing.assert_allclose(found[2], 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", {**POINT, **HEADS, **MEND}.values(), ids={**POINT, **HEADS, **MEND})
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_case_of_the_studies_is_a_config(case):
     path = RAVL.parent.parent / "plane" / "rollouts.yaml"
     cfg = config.load(ExperimentConfig, path, case.overrides)
