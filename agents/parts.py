@@ -42,9 +42,11 @@ class HeadConfig(Section):
     """Error beyond which the quantile loss is linear, return units (qr, iqn); 0 for always."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> "HeadConfig":
+    def _possible(self) -> "HeadConfig":
         if self.v_min >= self.v_max:
             raise Misfit("v_min", self.v_min, f"it must lie below v_max, which is {self.v_max}", "v_max")
+        if 0 < self.kappa < heads.LEAST_KAPPA:
+            raise Misfit("kappa", self.kappa, f"a number from {heads.LEAST_KAPPA:g}, or 0, is wanted")
         return self
 
     def support(self, name: heads.Name, gamma: float, of_returns: bool) -> support_doctor.Support:

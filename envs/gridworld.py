@@ -44,16 +44,21 @@ class Gridworld:
     """Whether there is a fifth action, which terminates and pays nothing."""
 
     def __post_init__(self) -> None:
-        """Refuse maps whose rows differ in length.
+        """Refuse maps whose rows differ in length, or on which nothing can be done.
 
         Raises:
-            UnknownEnvironmentError: naming the first such row.
+            UnknownEnvironmentError: naming the first such row, or the cell where episodes would begin.
         """
+        if not "".join(self.rows):
+            raise UnknownEnvironmentError("the map has no cells")
         for number, row in enumerate(self.rows):
             if len(row) != len(self.rows[0]):
                 raise UnknownEnvironmentError(
                     f"row {number} of the map has {len(row)} cells, row 0 has {len(self.rows[0])}"
                 )
+        if self._over(self.start):
+            place = f"in {self._kind(self.start)!r}, a wall or an end"
+            raise UnknownEnvironmentError(f"episodes would begin {place}; an S is wanted")
 
     @property
     def start(self) -> int:

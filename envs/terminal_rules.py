@@ -62,7 +62,8 @@ _GOES_ON: dict[str, Callable[[Mapping[str, Any], jax.Array], jax.Array]] = {
 def _options(name: str) -> dict[str, Any]:
     """What an environment is constructed with where nothing else is asked."""
     spec = gymnasium.spec(name)
-    assert isinstance(spec.entry_point, str)  # As of all that are listed here.
+    if not isinstance(spec.entry_point, str):  # What is left of versions that gymnasium gave up.
+        raise UnknownEnvironmentError(f"{name}: gymnasium makes it no longer; a later version is wanted")
     signature = inspect.signature(load_env_creator(spec.entry_point))
     return {key: parameter.default for key, parameter in signature.parameters.items()} | spec.kwargs
 

@@ -87,6 +87,19 @@ def test_a_damaged_checkpoint_is_put_aside(tmp_path, damage):
         assert sorted(path.name for path in folder.iterdir()) == ["5", "damaged-10"]
 
 
+def test_a_step_is_damaged_twice(tmp_path):
+    """Put aside, the run comes by it again, and it is put aside again."""
+    for _ in range(2):
+        with Checkpoints(tmp_path, keep=2) as checkpoints:
+            for step in (5, 10):
+                if not (tmp_path / str(step)).exists():
+                    checkpoints.save(step, state(float(step)), {"step": step})
+        (tmp_path / "10" / "sha256.json").write_text("{}")
+        with Checkpoints(tmp_path, keep=2) as checkpoints:
+            assert checkpoints.restore(jax.eval_shape(lambda: state(1.0))).notes == {"step": 5}
+    assert (tmp_path / "damaged-10").is_dir()
+
+
 def test_arrays_are_checked_where_files_cannot_be(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(5, state(5.0), {})

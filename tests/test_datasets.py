@@ -311,6 +311,7 @@ def test_scores():
     np.testing.assert_allclose(
         datasets.normalized_score("mujoco/HalfCheetah-v5", 4770.3354), 40.680158, atol=1e-5
     )
+    assert datasets.d4rl_reference("gym/dm_control/hopper-hop-v0") is None  # Another robot's.
     np.testing.assert_allclose(datasets.normalized_score("walker2d_expert-v2.hdf5", 4592.3), 100)
     np.testing.assert_allclose(datasets.normalized_score("maze2d-umaze-dense-v1", 68.537689), 0)
     np.testing.assert_allclose(datasets.normalized_score("antmaze-large-play-v2", 0.25), 25)

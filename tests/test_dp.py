@@ -452,3 +452,30 @@ def test_peaks_are_the_highest_first():
     assert outer._peaks(found, 1).tolist() == [7, 5, 3, 0]
     assert outer._peaks(found, 2).tolist() == [7, 5, 6, 2, 3, 4, 0, 1]
     assert outer._peaks(np.arange(20.0), 2).tolist() == list(range(19, 11, -1))
+
+
+@pytest.mark.parametrize(
+    ("rewards", "strict", "stock", "wanted"),
+    [
+        ([(1.0, 0.1)] * 8, False, -0.8, 1.0),  # In floats eight times 0.1 is less than 0.8,
+        ([(1.0, 0.1)] * 8, True, -0.8, 0.0),
+        ([(0.5, 0.1), (0.5, 0.2)] * 3, True, -0.3, 0.875),  # and three times more than 0.3.
+    ],
+)
+def test_a_threshold_is_met_but_for_rounding(rewards, strict, stock, wanted):
+    width = int(1 / rewards[0][0])
+    steps = [rewards[index : index + width] for index in range(0, len(rewards), width)]
+    table = {at: {0: [(p, at + 1, reward) for p, reward in each]} for at, each in enumerate(steps)}
+    mdp = dp.MDP.from_table(table | {len(steps): {}}, 1.0, len(steps))
+    assert dp.solve(mdp, objectives.Threshold(strict), stock=stock).value == pytest.approx(wanted)
+
+
+def test_without_a_step_to_make_nothing_is_obtained():
+    mdp = dp.MDP.from_table(FOREVER, 0.5, 0)
+    assert dp.stock_free(mdp, objectives.CVaR(0.5)).value == dp.solve(mdp, objectives.Mean()).value == 0
+
+
+def test_stocks_of_vectors_are_not_scalars():
+    mdp = dp.MDP.from_table({0: {0: [(1.0, 1, (1.0, 2.0))]}, 1: {}}, 1.0, 1)
+    with pytest.raises(MDPError, match="stocks of 2 coordinates are wanted; scalar ones were given"):
+        dp.best_actions(mdp, objectives.Norm(), np.zeros(3))

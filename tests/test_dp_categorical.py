@@ -159,3 +159,12 @@ def test_how_far_laws_still_move_is_said(sweeps):
         value_iteration(mdp, objectives.Mean(), lattice, lattice, max_sweeps=sweeps)
     with pytest.raises(MDPError, match=f"move by {2.0 ** (2 - sweeps):.3g} after {sweeps} sweeps"):
         policy_iteration(mdp, objectives.Mean(), lattice, lattice, np.zeros((1, 257), int), max_sweeps=sweeps)
+
+
+def test_laws_settle_where_gamma_is_one():
+    mdp = dp.MDP.from_table({0: {0: [(0.97, 0, 0.0), (0.03, 1, 1.0)]}, 1: {}}, 1.0)
+    lattice = Lattice(-2, 2, 5)
+    found = value_iteration(
+        mdp, objectives.TwoSlope(1.0, 2.0), lattice, lattice, tolerance=1e-6, max_sweeps=2000
+    )
+    assert found.value[0, 2] == pytest.approx(1.0, abs=1e-6)

@@ -299,3 +299,18 @@ def test_what_a_grid_of_stocks_may_lack(tau, between):
     found = dp.solve(mdp, objectives.CVaR(tau), points=9)  # Whole stocks; that of the sure 1 is one.
     assert found.value == pytest.approx(1.0, abs=1e-12)
     assert found.gap == pytest.approx((1 + 8e-6) / tau + between, rel=1e-9)
+
+
+def test_the_grid_holds_what_fewer_steps_can_bring():
+    """With one step to go 5 may follow, which no whole episode ends on: -100 comes after."""
+    table = {
+        0: {0: [(1.0, 1, -10.0)], 1: [(1.0, 3, -11.5)]},
+        1: {0: [(0.5, 2, 5.0), (0.5, 2, -5.0)]},
+        2: {0: [(1.0, 2, -100.0)]},
+        3: {},
+    }
+    mdp = dp.MDP.from_table(table, 1.0, 2)
+    exact, found = (
+        dp.solve(mdp, objectives.TwoSlope(0.0, 1.0), 7.0, points=points) for points in (None, 2001)
+    )
+    assert found.value == pytest.approx(exact.value, abs=0.01) and exact.value == pytest.approx(-4.0)

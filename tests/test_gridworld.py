@@ -71,5 +71,11 @@ def test_a_way_around_a_wall():
 def test_wrong_maps_are_refused():
     with pytest.raises(UnknownEnvironmentError, match="row 1 of the map has 3 cells, row 0 has 2"):
         Gridworld(("..", "..."))
+    for rows in ((), ("",)):
+        with pytest.raises(UnknownEnvironmentError, match="the map has no cells"):
+            Gridworld(rows)
+    for rows, ends in ((("#.",), ""), (("G",), "G")):
+        with pytest.raises(UnknownEnvironmentError, match="a wall or an end; an S is wanted"):
+            Gridworld(rows, ends=ends)
     with pytest.raises(UnknownEnvironmentError, match="did you mean 'cliff'"):
         named("clif")

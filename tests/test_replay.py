@@ -143,3 +143,16 @@ def test_samples_are_the_transitions_that_happened(waits_to_reset, stack, n_step
         # Everything that the ring still holds is drawn, but for the rows at its two ends.
         held = min(len(known), capacity - num_envs * (stack + n_step + 14))
         assert len(drawn) >= 0.7 * held
+
+
+def test_rows_without_priority_are_never_drawn():
+    """However sums are rounded: at the ends of blocks of which the first row, or the last, has none."""
+    chance = np.random.default_rng(0)
+    leaves = chance.uniform(0, 1, (980, 1024)).astype(np.float32) ** 4
+    leaves[::2, 0] = leaves[1::3, -1] = leaves[5] = leaves[-1] = 0
+    state = replay.Priorities(jnp.asarray(leaves), jnp.asarray(leaves).sum(-1), jnp.float32(1))
+    ends = np.cumsum(np.asarray(state.nodes))
+    near = 1 + np.linspace(-1e-6, 1e-6, 21, dtype=np.float32)
+    uniform = np.minimum(np.outer(ends / ends[-1], near).ravel(), np.nextafter(np.float32(1), np.float32(0)))
+    drawn = jax.jit(jax.vmap(replay._draw, (None, 0)))(state, jnp.asarray(np.append(uniform, 0), jnp.float32))
+    assert (leaves.ravel()[np.asarray(drawn)] > 0).all()

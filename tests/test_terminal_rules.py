@@ -46,6 +46,11 @@ def test_what_is_no_number_ends_an_episode():
     assert found.tolist() == [False, True]
 
 
+def test_a_version_that_is_gone_is_named():
+    with pytest.raises(envs.UnknownEnvironmentError, match="Hopper-v2: gymnasium makes it no longer"):
+        terminal_rules.rule("mujoco/Hopper-v2")
+
+
 @pytest.mark.parametrize("env_id", ["mujoco/Ant-v5", "gym/MountainCarContinuous-v0", "atari/pong"])
 def test_a_missing_rule_is_named(env_id):
     with pytest.raises(envs.UnknownEnvironmentError, match=f"{env_id}: no rule says when its episodes end"):

@@ -221,7 +221,9 @@ class Checkpoints:
             except DamagedError as error:
                 passed_over.append(str(error))
                 place = self._folder / str(step)
-                place.rename(place.with_name(f"damaged-{step}"))
+                aside = place.with_name(f"damaged-{step}")
+                shutil.rmtree(aside, ignore_errors=True)  # Of the same step, saved once more.
+                place.rename(aside)
                 continue
             self._manager.reload()
             return saved._replace(passed_over=tuple(passed_over))

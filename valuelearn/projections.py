@@ -1,7 +1,7 @@
 """From returns to probabilities on a support: the targets of categorical value heads.
 
-All are exact to rounding in float32 and float64, for every finite or infinite target, and
-carry a NaN target through as NaN.
+All are exact to rounding in float32 and float64, for every finite or infinite target and a sigma up to the
+width of the support, and carry a NaN target through as NaN.
 """
 
 import jax

@@ -65,10 +65,13 @@ def _set_priorities(state: Priorities, index: jax.Array, value: jax.Array) -> Pr
 
 
 def _search(masses: jax.Array, point: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Index of the mass [K] that `point` falls in, and how far into it."""
-    ends = jnp.cumsum(masses)
-    # Rounding may put the point past the end: the last mass that is not zero takes it.
-    index = jnp.minimum(jnp.searchsorted(ends, point, side="right"), jnp.argmax(ends))
+    """Index of the mass [K] that `point` falls in, never one of zero, and how far into it."""
+    ends, there = jnp.cumsum(masses), masses > 0
+    # Sums are rounded: the end of a mass of zero may differ from that before it, and the point may lie below
+    # 0, or past the last end.
+    ahead = (ends > point) & there
+    last = len(masses) - 1 - jnp.argmax(there[::-1])
+    index = jnp.where(ahead.any(), jnp.argmax(ahead), last)
     return index, point - (ends[index] - masses[index])
 
 

@@ -48,6 +48,9 @@ def reference(env_id: str) -> Reference | None:
     Args:
         env_id: such as mujoco/HalfCheetah-v5, halfcheetah-medium-v2, halfcheetah_medium-v2.hdf5.
     """
+    kind, _, name = env_id.partition("/")
+    if kind in ("mujoco", "gym") and "/" in name:
+        return None  # Of a suite of its own, whose hopper is another.
     words = f"{env_id.rpartition('/')[2].lower().replace('_', '-')}-"
     known = [name for name in D4RL if words.startswith(f"{name}-")]
     return D4RL[max(known, key=len)] if known else None

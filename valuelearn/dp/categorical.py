@@ -20,7 +20,7 @@ from valuelearn.dp.conditions import check_on_laws
 from valuelearn.dp.exact import choose, evaluate
 from valuelearn.dp.grid import Grid, Process, points_of
 from valuelearn.dp.laws import rounding
-from valuelearn.dp.mdp import MDP, MDPError, exist
+from valuelearn.dp.mdp import MDP, MDPError, exist, settled
 from valuelearn.objectives import Utility
 from valuelearn.types import Array
 
@@ -101,14 +101,16 @@ def value_iteration(
     tolerance: float = 1e-9,
     max_sweeps: int = 10_000,
 ) -> Laws:
-    """Laws under greedy choices: for the horizon, or until a sweep moves none by `tolerance` in W1.
+    """Laws under greedy choices: for the horizon, or until none has more than `tolerance` to move in W1.
+
+    Where gamma is 1 without a horizon, until a sweep moves none by a thousandth of it.
 
     Raises:
         MDPError: for rewards or stocks that are vectors, for a utility of no degree where gamma is below 1,
             for a discontinuous one without a horizon, or where `max_sweeps` do not converge.
     """
     process, tables = _prepared(mdp, utility, stocks, returns)
-    limit = tolerance * (1 - mdp.gamma) / returns.step
+    limit = tolerance * settled(mdp) / returns.step
     with jax.enable_x64(True):
         laws, before = (_certain(tables, len(mdp.probability)) for _ in range(2))
         steps: list[_Greedy] = []
@@ -148,18 +150,18 @@ def policy_iteration(
         raise MDPError(
             f"state {missing.any(1).argmax()}: an action that does not exist was given; a legal one is wanted"
         )
-    limit = tolerance * (1 - mdp.gamma) / returns.step
+    limit = tolerance * settled(mdp) / returns.step
     history: list[Laws] = []
     with jax.enable_x64(True):
         chosen = jnp.asarray(actions)
         while True:
             laws, before = (_certain(tables, len(mdp.probability)) for _ in range(2))
-            sweeps, settled = 0, False
-            while not settled:
+            sweeps, still = 0, False
+            while not still:
                 if sweeps == max_sweeps:
                     raise _still_moving(laws, before, returns, max_sweeps)
                 before, laws = laws, _step(process, tables, laws, before, chosen)
-                sweeps, settled = sweeps + 1, bool(_change(laws, before, limit) <= limit)
+                sweeps, still = sweeps + 1, bool(_change(laws, before, limit) <= limit)
             better = _greedy(process, tables, laws, chosen)
             evaluated = better._replace(actions=chosen)
             history.append(_described(tables, laws, [evaluated], sweeps, stocks, returns))

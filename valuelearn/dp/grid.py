@@ -15,7 +15,7 @@ import numpy as np
 from valuelearn import checks
 from valuelearn.dp.exact import best_of, evaluate
 from valuelearn.dp.laws import Law, execute
-from valuelearn.dp.mdp import MDP, MDPError, bound
+from valuelearn.dp.mdp import MDP, MDPError, bound, settled
 from valuelearn.objectives import Utility
 
 _MOST_BYTES = 4 * 2**30
@@ -65,7 +65,8 @@ class Grid(NamedTuple):
 
 
 def range_of_returns(mdp: MDP, tolerance: float = 1e-9) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the largest return [m] that any outcome of any policy gives from any state.
+    """The least and the largest return [m] that any outcome of any policy gives from any state, and with a
+    horizon from any step.
 
     Raises:
         MDPError: where there is no horizon, gamma is 1 and returns are not bounded.
@@ -74,17 +75,18 @@ def range_of_returns(mdp: MDP, tolerance: float = 1e-9) -> tuple[np.ndarray, np.
     ends = []
     for sign in (-1, 1):
         most = np.zeros((len(mdp.probability), mdp.dimensions))
+        furthest = np.zeros(mdp.dimensions)  # With however many steps to go.
         sweeps = mdp.horizon if mdp.horizon is not None else _sweeps(mdp, tolerance)
         for _ in range(sweeps):
             ahead = np.where(real, sign * mdp.reward + mdp.gamma * most[mdp.next_state], -np.inf)
             new = np.where(mdp.terminal[:, None], 0, ahead.max((1, 2)))
             if (new == most).all():
                 break
-            most = new
+            most, furthest = new, np.maximum(furthest, new.max(0))
         else:
             if mdp.horizon is None and mdp.gamma == 1:
                 raise MDPError("returns have no bound without a horizon where gamma is 1; give either")
-        ends.append(sign * most.max(0))
+        ends.append(sign * (most.max(0) if mdp.horizon is None else furthest))
     # What is still to come after the last sweep.
     slack = bound(mdp) * mdp.gamma**sweeps if mdp.gamma < 1 and mdp.horizon is None else 0.0
     return np.minimum(ends[0], 0) - slack, np.maximum(ends[1], 0) + slack
@@ -309,20 +311,19 @@ class OnGrid:
         return self._solved[key]
 
     def _solve(self, utility: Utility, ends: tuple) -> jax.Array:
-        horizon, gamma = self.mdp.horizon, self.mdp.gamma
-        if self._of_stocks(utility):
-            if horizon is None:
-                share = _LINEAR_TOLERANCE if utility.linear else self.tolerance
-                # A sweep that changes no more leaves no more than `share` to come where gamma is below 1.
-                change = share * (1 - gamma if gamma < 1 else 1e-3)
-                return stationary(self._process, *ends, utility, change * self._width)[None]
-            return by_steps(self._process, *ends, utility, horizon)
-        if (size := 8 * self._steps * len(self.mdp.probability) * self.points) > _MOST_BYTES:
+        horizon, of_stocks = self.mdp.horizon, self._of_stocks(utility)
+        if of_stocks and horizon is None:
+            share = _LINEAR_TOLERANCE if utility.linear else self.tolerance
+            return stationary(self._process, *ends, utility, share * settled(self.mdp) * self._width)[None]
+        steps = horizon if of_stocks and horizon is not None else self._steps
+        low, _, count = ends
+        points = count ** len(low)
+        if (size := 8 * steps * len(self.mdp.probability) * points) > _MOST_BYTES:
             raise MDPError(
-                f"values by time take {size / 2**30:.1f} GiB on {self.points} points, at most "
+                f"values by time take {size / 2**30:.1f} GiB on {points} points, at most "
                 f"{_MOST_BYTES / 2**30:.0f} are had; give a shorter horizon or fewer points"
             )
-        return by_time(self._process, *ends, utility, self._steps)
+        return (by_steps if of_stocks else by_time)(self._process, *ends, utility, steps)
 
     def _q(
         self,

@@ -273,6 +273,14 @@ def exist(legal: np.ndarray, states: np.ndarray, actions: np.ndarray) -> np.ndar
     return known & legal[states, np.where(known, actions, 0)]
 
 
+def settled(mdp: MDP) -> float:
+    """The share of a tolerance that the last sweep may change, so that no more than the tolerance is to come.
+
+    Where gamma is 1 nothing bounds that; a thousandth is taken.
+    """
+    return 1 - mdp.gamma if mdp.gamma < 1 else 1e-3
+
+
 def bound(mdp: MDP) -> float:
     """The largest absolute coordinate that a return can have; infinite where nothing bounds it."""
     largest = float(np.abs(mdp.reward[mdp.probability > 0]).max(initial=0.0))

@@ -19,7 +19,7 @@ from valuelearn.dp.exact import choose
 from valuelearn.dp.grid import Process
 from valuelearn.dp.interface import Solution, numbers
 from valuelearn.dp.laws import SAME, Law, execute
-from valuelearn.dp.mdp import MDP, MDPError
+from valuelearn.dp.mdp import MDP, MDPError, settled
 from valuelearn.dp.outer import from_the_best_stock
 from valuelearn.objectives import Objective, Outer, Utility
 from valuelearn.projections import quantile_midpoints
@@ -84,6 +84,8 @@ def value_iteration(
 ) -> Laws:
     """Laws under greedy choices: for the horizon, or until no quantile moves by `tolerance` * (1 - gamma).
 
+    Where gamma is 1 without a horizon, by a thousandth of it.
+
     Raises:
         MDPError: for rewards or stocks that are vectors, for a utility of no degree where gamma is below 1,
             for a discontinuous one without a horizon, for no quantiles or more than fit in memory, or where
@@ -100,7 +102,7 @@ def value_iteration(
             "stocks or quantiles"
         )
     pairs = np.repeat(np.arange(states), stocks.points), np.tile(stocks.values(), states)
-    sweeps, change, limit = 0, math.inf, tolerance * (1 - mdp.gamma)
+    sweeps, change, limit = 0, math.inf, tolerance * settled(mdp)
     steps: list[tuple[np.ndarray, np.ndarray]] = []
     with jax.enable_x64(True):
         laws = jnp.zeros((states, stocks.points, quantiles))

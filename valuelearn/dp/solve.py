@@ -59,6 +59,8 @@ def best_actions(mdp: MDP, objective: Objective, stocks: np.ndarray, points: int
     """
     check(mdp, objective)
     utility = utility_of(objective)
+    if utility.dimensions == -1 and mdp.dimensions > 1:
+        raise MDPError(f"stocks of {mdp.dimensions} coordinates are wanted; scalar ones were given")
     at = checks.array("stocks", stocks, "C", error=MDPError).astype(float)[:, None]
     if not np.isfinite(at).all():
         raise MDPError(f"stocks {stocks} were given, finite numbers are wanted")

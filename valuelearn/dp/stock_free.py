@@ -35,6 +35,8 @@ def stock_free(
     if mdp.horizon is None or mdp.dimensions > 1:
         raise MDPError("policies without stock need a horizon, and rewards of one coordinate")
     at_end = Law(np.zeros(1), np.ones(1))
+    if mdp.horizon == 0:
+        return Solution(at_end.score(objective), 0.0, [], at_end, float("nan"))
     ahead, actions = [at_end] * len(mdp.probability), []
     first: list[int] = []
     start = mdp.state(start)

@@ -24,6 +24,7 @@ from valuelearn.heads.scalar import Scalar
 from valuelearn.heads.softmax import Categorical, HLGauss, SoftmaxScalar, TwoHot, calibrated
 
 __all__ = [
+    "LEAST_KAPPA",
     "NAMES",
     "WITH_SUPPORT",
     "Categorical",
@@ -44,6 +45,7 @@ __all__ = [
 
 Name = Literal["mse", "huber", "mse_softmax", "two_hot", "hl_gauss", "c51", "qr", "iqn"]
 NAMES: tuple[str, ...] = get_args(Name)
+LEAST_KAPPA = 1e-3  # But for 0: of less float32 leaves no digits.
 WITH_SUPPORT = ("mse_softmax", "two_hot", "hl_gauss", "c51")
 
 
@@ -84,7 +86,8 @@ def make(
         ValueError: for an unknown name, an option out of its range, or a support that is empty.
     """
     if name in ("qr", "iqn"):
-        checks.number("kappa", kappa, "a finite number from 0", lambda x: 0 <= x < np.inf)
+        wanted = f"a finite number from {LEAST_KAPPA:g}, or 0,"
+        checks.number("kappa", kappa, wanted, lambda x: x == 0 or LEAST_KAPPA <= x < np.inf)
     if name in ("two_hot", "hl_gauss"):
         checks.number("label_smoothing", label_smoothing, "a number from 0 to 1", lambda x: 0 <= x <= 1)
     precision = jax.dtypes.canonicalize_dtype(np.float64)

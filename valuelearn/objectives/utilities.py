@@ -123,7 +123,10 @@ class Squared(Expected):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Threshold(Expected):
-    """f(x) = 1 where x >= 0 (x > 0 if `strict`): the chance that the return reaches -stock."""
+    """f(x) = 1 where x >= 0 (x > 0 if `strict`): the chance that the return reaches -stock.
+
+    What rounding may have made of a 0 counts as one: sums of rewards rarely meet a threshold to the last bit.
+    """
 
     strict: bool = dataclasses.field(default=False, metadata=STATIC)
     lipschitz: ClassVar[bool] = False
@@ -133,7 +136,8 @@ class Threshold(Expected):
     def __call__(self, x: Array) -> Array:
         """A step at zero."""
         x = checks.array("x", x, ...)
-        return x.__array_namespace__().where(x > 0 if self.strict else x >= 0, 1.0, 0.0)
+        near = 1e-9 if x.dtype == np.float64 else 1e-6
+        return x.__array_namespace__().where(x > near if self.strict else x >= -near, 1.0, 0.0)
 
 
 @jax.tree_util.register_dataclass
