@@ -193,4 +193,4 @@ def test_the_doctor_warns_once_of_a_support_ten_times_too_small(train, tmp_path)
     at = said.index("warning: ")
     assert said[:at].count("frames/s") <= 2  # Within the first rows.
     assert "of the target mass is lost above agent.head_options.v_max = 1; with rewards from 1 to 1" in said
-    assert "v_min=-4.84 and v_max=105 would hold every return" in said
+    assert "v_min=-6.67 and v_max=107 would hold every return" in said
