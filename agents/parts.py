@@ -39,7 +39,7 @@ class HeadConfig(Section):
     num_fractions: Annotated[int, Field(gt=0, le=_MOST)] = 64
     """Fractions drawn per update, of predictions and of targets (iqn)."""
     kappa: Annotated[float, Field(ge=0)] = 1.0
-    """Error beyond which the quantile loss is linear, return units (qr, iqn); 0 for always."""
+    """Error beyond which the quantile loss is linear, return units (qr, iqn); 0 for always, or from 0.001."""
 
     @model_validator(mode="after")
     def _possible(self) -> "HeadConfig":

@@ -1,73 +1,25 @@
 """Train runs, and go on with those that were interrupted."""
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import jax
 import numpy as np
 
-from agents import evaluation, experience, experiment, flight, reach, recordings
-from agents.actor_critic import LearnerConfig
+from agents import evaluation, experience, experiment, flight, memory_check, reach, recordings
 from agents.experiment import Experiment
 from agents.experiment_config import ExperimentConfig
-from agents.q_learning import QConfig
+from agents.run_record import RunRecord
 from envs import datasets
-from valuelearn import checkpoint, config, fingerprint, hosts, logs, loop, signals, support_doctor
+from valuelearn import checkpoint, config, fingerprint, hosts, logs, loop, signals
 from valuelearn.checkpoint import Checkpoints
-from valuelearn.devices import free_bytes
 from valuelearn.errors import Interrupted
 from valuelearn.loop import Chunk, RunState
-from valuelearn.progress import Progress
 from valuelearn.types import FunctionalEnv
 
 Say = Callable[[str], None]
 Fingerprints = Callable[[RunState], dict[str, jax.Array]]
-
-
-def check_memory(cfg: ExperimentConfig, built: Experiment) -> str:
-    """A sentence on what the collected experience and the learners take.
-
-    Raises:
-        Misfit: where they take more than nine tenths of the device's free memory.
-    """
-    leaves, memory_bytes = jax.tree.leaves(built.learner), built.algorithm.memory_bytes
-    shares, parts = loop.mesh_for(cfg.train.seeds, cfg.parallel.devices).devices.shape
-    # Devices with one memory.
-    sharing = shares * parts // cfg.parallel.hosts if jax.default_backend() == "cpu" else 1
-    seeds = cfg.train.seeds / shares  # Of each device.
-    free, device = free_bytes(), jax.devices()[0].device_kind
-    if cfg.offline is None:
-        experience = memory_bytes * seeds * sharing / parts
-        if cfg.parallel.hosts > 1 and cfg.checkpoint.replay:
-            experience += memory_bytes * sharing  # Every device gathers it all, to be saved.
-    else:  # All seeds of a device learn from the same, and one copy is there already.
-        experience = memory_bytes * sharing
-        free += memory_bytes
-    learner = sum(x.size * x.dtype.itemsize for x in leaves) * seeds * sharing
-    text = (
-        f"{experience / 2**30:.2f} GiB of experience and {learner / 2**30:.2f} GiB of networks, "
-        f"of {free / 2**30:.2f} GiB free on {device}"
-    )
-    if experience + learner <= 0.9 * free:
-        return f"memory: {text}"
-    found: object
-    if learner > experience:
-        key, found = "agent.network.hidden", list(cfg.agent.network.hidden)
-    elif cfg.offline is not None and isinstance(cfg.agent, LearnerConfig):
-        key, found = "offline.dataset", cfg.offline.dataset
-    elif isinstance(cfg.agent, QConfig | LearnerConfig):
-        key, found = "agent.replay.capacity", cfg.agent.replay.capacity
-    else:
-        key, found = "env.num_envs", cfg.env.num_envs
-    raise config.Misfit(key, found, f"the run would need {text}; less is wanted", "train.seeds")
-
-
-def _mean_over_seeds(values: np.ndarray) -> float:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # No seed ended an episode: NaN is meant.
-        return float(np.nanmean(values))
 
 
 @hosts.together()
@@ -86,7 +38,7 @@ def train(cfg: ExperimentConfig, folder: Path, command: list[str], say: Say) -> 
         return
     logs.check_new_folder(folder)
     built = experiment.make(cfg)
-    memory = check_memory(cfg, built)
+    memory = memory_check.check(cfg, built)
     logs.make_folder(folder, config.dump(cfg))
     with logs.held(folder):
         say(memory)  # Only now: whoever is refused hears one sentence.
@@ -168,7 +120,7 @@ def _resume(cfg: ExperimentConfig, folder: Path, command: list[str], say: Say) -
         _finish(cfg, folder, say)
         return
     built = experiment.make(cfg)
-    say(check_memory(cfg, built))
+    say(memory_check.check(cfg, built))
     _say_of_dataset(cfg, built, say)
     with Checkpoints(folder / "checkpoints") as checkpoints:
         saved = checkpoints.restore(_to_save(cfg, _state(cfg, built)))
@@ -266,74 +218,6 @@ def _chunks(
     return evaluation.along(cfg, built, reach.along(cfg, built, chunks))
 
 
-class _Record:
-    """What is written and shown of a run's chunks."""
-
-    def __init__(
-        self,
-        cfg: ExperimentConfig,
-        frames_per_step: int,
-        run: logs.RunFolder,
-        start: logs.Offsets,
-    ) -> None:
-        self._seeds, self._run, self._frames_per_step = _seeds(cfg), run, frames_per_step
-        self._support = cfg.agent.support()  # Until the support doctor has spoken of it.
-        self._rewards = (np.inf, -np.inf)
-        self._offline = cfg.offline is not None
-        self.come, self._wall_seconds = start.come, start.wall_seconds
-        total = cfg.train.env_frames if cfg.offline is None else cfg.offline.updates
-        clock = (start.wall_seconds, start.compile_seconds)
-        self._progress = Progress(total, *clock, unit="updates" if self._offline else "frames")
-
-    def chunk(self, chunk: Chunk, prints: Mapping[str, np.ndarray] | None) -> None:
-        """Write and show one chunk, with its fingerprints u32[seeds, 2] where they are wanted."""
-        columns = dict(chunk.metrics)
-        columns["env_frames"] = columns.pop("env_steps") * self._frames_per_step
-        self.come = int(columns["updates" if self._offline else "env_frames"][0])
-        for index, seed in enumerate(self._seeds):
-            row = {name: column[index].item() for name, column in columns.items()}
-            whole = ""
-            if prints is not None:
-                of_seed = {name: column[index] for name, column in prints.items()}
-                whole = fingerprint.hexadecimal(fingerprint.of_all(of_seed))
-                texts = {name: fingerprint.hexadecimal(x) for name, x in of_seed.items()}
-                self._run.fingerprints({"seed": seed, "come": self.come} | texts)
-            self._run.metrics({"seed": seed} | row, whole)
-        summary = {name: _mean_over_seeds(column) for name, column in columns.items()}
-        timing = self._progress.chunk(int(columns["env_frames"][0]), summary, chunk.compile_seconds)
-        self._run.timing(timing)
-        self._wall_seconds = timing["wall_seconds"]
-        self._examine(columns, summary)
-
-    def offsets(self) -> logs.Offsets:
-        """How far the files have come, all of it on the disk."""
-        return logs.Offsets(
-            tables=self._run.written(),
-            come=self.come,
-            wall_seconds=self._wall_seconds,
-            compile_seconds=self._progress.compile_seconds,
-        )
-
-    def warn(self, text: str) -> None:
-        """Say what should not pass unseen."""
-        self._progress.warn(text)
-
-    def _examine(self, columns: Mapping[str, np.ndarray], summary: Mapping[str, float]) -> None:
-        """Have the support doctor look at a chunk, and warn once."""
-        low, high = self._rewards
-        self._rewards = (min(low, columns["reward_min"].min()), max(high, columns["reward_max"].max()))
-        if self._support is None:
-            return
-        if warning := support_doctor.diagnosis(self._support, summary, *self._rewards):
-            self.warn(warning)
-            self._support = None
-
-    def close(self) -> None:
-        """Leave the terminal and the files as they should be."""
-        self._progress.close()
-        self._run.close()
-
-
 def _trained(cfg: ExperimentConfig, built: Experiment, state: RunState) -> bool:
     """Whether a run has come to its end."""
     come = state.env_steps if cfg.offline is None else state.learner.updates
@@ -363,7 +247,7 @@ def _train(
     fingerprints = _fingerprints(cfg)
     leaves = () if fingerprints is None else tuple(jax.eval_shape(fingerprints, _state(cfg, built)))
     run = logs.RunFolder(folder, command, offsets, built.algorithm.metrics + more, leaves)
-    record = _Record(cfg, built.env.spec.frames_per_step, run, offsets)
+    record = RunRecord(cfg, _seeds(cfg), built.env.spec.frames_per_step, run, offsets)
     change = saved.notes["change"] if saved else None
     marks = experience.Marks({}, [])
     if saved and cfg.checkpoint.experience:

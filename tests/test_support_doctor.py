@@ -1,8 +1,9 @@
 """The support doctor, against calculation by hand."""
 
+import numpy as np
 import pytest
 
-from valuelearn import support_doctor
+from valuelearn import support_doctor, supports
 from valuelearn.support_doctor import Support
 
 BREAKOUT = Support(-10.0, 10.0, 51, 0.99, sigma_ratio=0.75)
@@ -47,8 +48,13 @@ def test_the_advice_holds_every_return(reward, transform):
     support = Support(-1.0, 1.0, 51, 0.9, 0.75, transform)
     fit = support_doctor.fitting(support, -2 * reward, reward)
     assert fit.v_min < -20 * reward and fit.v_max > 10 * reward
-    # Three bins more at each end: where symlog has 45 from -200,000 to 100,000, exp(1.58) times as far.
-    assert fit.v_max - fit.v_min < 4.9 * 30 * reward
+    # Four sigma are three bins at each end; the 45 others hold the returns. Ends are rounded to three digits.
+    forward, inverse = supports.transform(transform)
+    low, high = (float(forward(np.float64(x), np)) for x in (-20 * reward, 10 * reward))
+    room = 3 * (high - low) / 45
+    wanted = np.array([-inverse(np.float64(low - room), np), inverse(np.float64(high + room), np)])
+    found = np.array([-fit.v_min, fit.v_max])
+    assert (wanted * (1 - 1e-9) <= found).all() and (found <= 1.01 * wanted).all()
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,8 @@ def make(
         delta: where the error turns from squared to absolute, return units (huber).
         num_quantiles: quantiles (qr).
         num_fractions: fractions drawn for each update (iqn).
-        kappa: half-width of the quadratic part, return units (qr, iqn); 0 for the plain quantile loss.
+        kappa: half-width of the quadratic part, return units (qr, iqn); 0 for the plain quantile
+            loss, else at least LEAST_KAPPA.
 
     Raises:
         ValueError: for an unknown name, an option out of its range, or a support that is empty.

@@ -150,7 +150,7 @@ def train_host(
             if index:
                 ask = functools.partial(act, learner, joined(obs, mesh), key, index, env_steps)
                 action = ask() if jax.process_count() > 1 else elsewhere.submit(ask).result()
-            step = env.step(chosen := own_part(action))
+            step = env.step(chosen := own_part(action, mesh))
             steps.append(Trajectory(obs, chosen, step))
             obs = step.obs
         return jax.tree.map(lambda *x: np.stack(x), *steps), obs

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental.multihost_utils import global_array_to_host_local_array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from valuelearn.loop.parts import RunState
@@ -107,25 +108,22 @@ def put(state: Any, placed: Any) -> Any:
     return keyed(jax.tree.map(one, plain(state), placed), state)
 
 
-def by_copy(mesh: Mesh) -> NamedSharding:
-    """In parts by copies of the environment, along the first axis."""
-    return NamedSharding(mesh, PartitionSpec(_DATA))
+def by_copy(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """In parts by copies of the environment, which lie along `axis`."""
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, _DATA))
 
 
 def joined(tree: Any, mesh: Mesh, axis: int = 0) -> Any:
     """What each host holds of its own environments, whose copies lie along `axis`, as that of all hosts."""
     if jax.process_count() == 1:
         return tree
-    where = NamedSharding(mesh, PartitionSpec(*[None] * axis, _DATA))
+    where = by_copy(mesh, axis)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(where, x), tree)
 
 
-def own_part(x: jax.Array) -> np.ndarray:
+def own_part(x: jax.Array, mesh: Mesh) -> np.ndarray:
     """What this host holds of an array that lies in parts by copies of the environment."""
-    if jax.process_count() == 1:
-        return np.asarray(x)
-    parts = sorted(x.addressable_shards, key=lambda part: part.index[0].start)
-    return np.concatenate([np.asarray(part.data) for part in parts])
+    return np.asarray(global_array_to_host_local_array(x, mesh, by_copy(mesh).spec))
 
 
 def in_parts(memory: Memory, mesh: Mesh, division: Division) -> Memory:
